@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/device.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cerrno>
+
+#include "core/error.h"
+#include "core/hca_device.h"
+#include "core/soft/soft_device.h"
+
+namespace verbena::core {
+namespace {
+
+constexpr std::string_view soft_name = "soft0";
+
+/// libibverbs' list; empty where the kernel has no RDMA, which is no error here.
+class HardwareList {
+ public:
+  HardwareList() : devices_(ibv_get_device_list(&count_)) {}
+  ~HardwareList() {
+    if (devices_ != nullptr) ibv_free_device_list(devices_);
+  }
+  HardwareList(const HardwareList&) = delete;
+  HardwareList& operator=(const HardwareList&) = delete;
+
+  ibv_device** begin() const { return devices_; }
+  ibv_device** end() const { return devices_ == nullptr ? nullptr : devices_ + count_; }
+
+ private:
+  int count_ = 0;
+  ibv_device** devices_;
+};
+
+std::unique_ptr<Device> open_hardware(ibv_device* device) {
+  errno = 0;
+  ibv_context* context = ibv_open_device(device);
+  if (context == nullptr) {
+    throw_verb_error(ibv_get_device_name(device), "ibv_open_device", errno != 0 ? errno : EIO);
+  }
+  return std::make_unique<HcaDevice>(context);
+}
+
+bool has_active_port(Device& device) {
+  ibv_device_attr attr{};
+  if (device.query_device(attr) != 0) return false;
+  for (std::uint8_t port = 1; port <= attr.phys_port_cnt; ++port) {
+    ibv_port_attr port_attr{};
+    if (device.query_port(port, port_attr) == 0 && port_attr.state == IBV_PORT_ACTIVE) return true;
+  }
+  return false;
+}
+
+std::unique_ptr<Device> open_best() {
+  for (ibv_device* candidate : HardwareList{}) {
+    if (ibv_context* context = ibv_open_device(candidate)) {
+      auto device = std::make_unique<HcaDevice>(context);
+      if (has_active_port(*device)) return device;
+    }
+  }
+  return open_soft_device();
+}
+
+std::string names_in_words() {
+  std::vector<std::string> names;
+  for (const DeviceName& device : list_devices()) names.push_back(device.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+std::vector<DeviceName> list_devices() {
+  std::vector<DeviceName> names;
+  for (ibv_device* device : HardwareList{}) names.push_back({ibv_get_device_name(device), DeviceKind::hca});
+  names.push_back({std::string{soft_name}, DeviceKind::software});
+  return names;
+}
+
+std::unique_ptr<Device> open_device(std::string_view name) {
+  if (name.empty()) return open_best();
+  if (name == soft_name) return open_soft_device();
+  for (ibv_device* device : HardwareList{}) {
+    if (name == ibv_get_device_name(device)) return open_hardware(device);
+  }
+  throw Error(errc::device_not_found, fmt::format("there is no RDMA device named \"{}\" here; there are: {}",
+                                                  name, names_in_words()));
+}
+
+}  // namespace verbena::core

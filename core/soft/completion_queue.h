@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A completion queue, and the progress of the queue pairs that complete to it.
+///
+/// Its lock guards the queue, the send queues that complete to it and the receive queues that complete to it.
+/// Whoever polls makes progress: takes in what peers have put into rings, and retires what peers have
+/// consumed. A queue never overflows: what finds no room stays where it is until the queue is polled.
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/soft/completion_channel.h"
+#include "core/soft/layout.h"
+#include "core/soft/spin_lock.h"
+
+namespace verbena::core::soft {
+
+class Context;
+struct QueuePair;
+
+struct CompletionQueue : ibv_cq {
+  CompletionQueue(Context& owner, std::uint32_t queue_index, int entries, void* cq_context,
+                  CompletionChannel* channel);
+
+  int poll(int count, ibv_wc* completions) noexcept;
+  int arm(bool solicited_only) noexcept;
+
+  // The rest under `lock`.
+  bool has_room() const noexcept { return tail_ - head_ < capacity_; }
+  void push(const ibv_wc& completion, bool solicited) noexcept;
+  /// Takes out what `qp_number` has completed (its reset forgets it).
+  void purge(std::uint32_t qp_number) noexcept;
+  void progress() noexcept;
+  /// The same for a user who sleeps: what a peer was asked to wake us for may have been too little for an
+  /// event.
+  void progress_armed() noexcept;
+
+  /// `qp` has work requests that wait for the peer.
+  void add_sender(QueuePair& qp);
+  /// `qp` has entries to take in, or receives to flush, that couldn't be dealt with at once.
+  void add_backlog(QueuePair& qp);
+  /// Its link is up: polls look at its ring, or its bell.
+  void watch(QueuePair& qp);
+  void forget(QueuePair& qp) noexcept;
+  /// A send of one of its queue pairs is done: it isn't waiting in vain.
+  void note_retired() noexcept { has_retired_ = true; }
+  /// True while something waits for time to pass or for a peer: the agent then turns faster.
+  bool restless() const noexcept { return !senders_.empty() || !backlog_.empty(); }
+  bool is_armed() const noexcept { return armed_ != Armed::no; }
+  /// True if the user has polled since this was last asked. Without the lock, which it would make a poller
+  /// wait for.
+  bool was_polled() noexcept { return polled_.exchange(false, std::memory_order_relaxed); }
+  /// Without the lock: makes a thread that sleeps for an event look.
+  void hint() noexcept {
+    if (completion_channel) wake(completion_channel->fd);
+  }
+
+  Context& owner_context;
+  const std::uint32_t index;
+  CompletionChannel* const completion_channel;
+  SpinLock lock;
+  std::uint32_t users = 0;  // queue pairs; guarded by the context's mutex
+  std::uint32_t events_delivered = 0;
+
+ private:
+  void answer_bells() noexcept;
+  void answer_group(std::uint32_t group) noexcept;
+  void serve_backlog() noexcept;
+  void serve_senders() noexcept;
+  void nudge_peers() noexcept;
+  void demote_direct() noexcept;
+  bool promote(QueuePair& qp) noexcept;
+  void fire() noexcept;
+
+  static constexpr std::size_t max_direct = 8;  // rings that every poll looks at: one load each
+  Bell& bell_;
+  std::array<QueuePair*, max_direct> direct_{};
+  std::uint32_t direct_count_ = 0;
+  std::uint32_t idle_polls_ = 0;
+  bool must_look_ = false;  // at the peers' progress, whatever the count of polls: nobody polls again soon
+  std::uint32_t crowded_ = 0;
+  std::int64_t stalled_since_ = 0;  // ns; 0: not stalled
+  std::vector<QueuePair*> senders_;
+  std::vector<QueuePair*> backlog_;
+  Armed armed_ = Armed::no;
+  std::atomic<bool> polled_{false};
+  bool has_retired_ = false;
+  std::uint32_t capacity_;
+  std::uint32_t head_ = 0;
+  std::uint32_t tail_ = 0;
+  std::uint32_t mask_;
+  std::unique_ptr<ibv_wc[]> ring_;
+};
+
+}  // namespace verbena::core::soft

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A queue pair of soft0: its state, its two queues and its link.
+///
+/// The send side (post_send, retire, `sends`, the producing half of `link`) is guarded by the send completion
+/// queue's lock, the receive side (post_receive, receive, `receives`, the consuming half) by the receive
+/// completion queue's. State changes take both. Each side that must touch the other's only leaves word: a
+/// flag, and a hint.
+///
+/// The parts: queue_pair.cc (states and errors), requester.cc (what a posted send does), responder.cc (what
+/// an arriving entry does), remote_memory.cc (touching the peer's memory), target.cc (what a peer asks us to
+/// do for it).
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "core/soft/layout.h"
+#include "core/soft/link.h"
+#include "core/soft/receive_queue.h"
+#include "core/soft/send_queue.h"
+
+namespace verbena::core::soft {
+
+class Context;
+struct CompletionQueue;
+
+inline constexpr std::uint32_t max_inline = 512;
+
+struct ProtectionDomain : ibv_pd {
+  std::uint16_t number = 0;
+  std::atomic<std::uint32_t> users{0};
+};
+
+struct QueuePair : ibv_qp {
+  QueuePair(Context& owner, ibv_pd* domain, std::uint32_t number, const ibv_qp_init_attr& init);
+
+  // ---- Verbs; each takes the locks that it needs ----
+  int post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
+  int post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept;
+
+  // ---- Called by completion queues, under their lock ----
+  /// Takes in what the peer has put into our ring, as far as receives and room allow.
+  void receive() noexcept;
+  void receive_direct() noexcept {
+    if (link.in && link.has_entry(link.first_slot().word.load(std::memory_order_acquire))) receive();
+  }
+  bool has_backlog() const noexcept {
+    return not_ready_since_ != 0 || unfinished_ || has_receives_to_flush();
+  }
+  /// Completes what the peer has consumed, carries on with what waits. `look`: read the peer's progress line
+  /// too.
+  void retire(bool look) noexcept;
+  /// False where retire(false) would find nothing to do.
+  bool has_news() const noexcept {
+    return link.heard.load(std::memory_order_relaxed) != link.out_consumed || sends.has_waiting() ||
+           broken_ != IBV_WC_SUCCESS || sends.head_is_answered() || current_state() != IBV_QPS_RTS;
+  }
+  bool has_outstanding() const noexcept { return !sends.is_empty(); }
+  void ask_for_event() noexcept;
+  void nudge_peer() noexcept;
+  void set_attention(Attention attention) noexcept {
+    if (link.in) link.in->attention.store(attention, std::memory_order_relaxed);  // fenced by the caller
+  }
+
+  // ---- Called by the context, under both locks ----
+  void change_state(ibv_qp_state to) noexcept;
+  void enter_reset() noexcept;
+  void enter_error() noexcept;
+  /// Context::seal is done.
+  void go_on_sealed() noexcept;
+  /// The peer's process is gone: takes in what it left, then fails.
+  void lose_peer() noexcept;
+  void detach() noexcept;
+
+  ibv_qp_state current_state() const noexcept { return current_.load(std::memory_order_relaxed); }
+  CompletionQueue& send_completions() noexcept;
+  CompletionQueue& receive_completions() noexcept;
+
+  Context& owner_context;
+  ProtectionDomain& domain;
+  SharedReceiveQueue* const shared_receives;
+  const bool signal_all;
+  ibv_qp_cap capacities;
+  ibv_qp_attr attributes{};  // what modify_qp has set
+
+  SendQueue sends;
+  ReceiveQueue receives;
+  std::uint32_t receives_posted = 0;  // since the reset
+  Link link;
+
+  bool is_direct = false;  // of the receive completion queue's lists
+  bool in_backlog = false;
+  bool in_senders = false;  // of the send completion queue's
+
+  /// The key of our own memory that a request of the peer makes us touch now: see Context::await_accesses.
+  std::atomic<std::uint64_t> own_hazard{0};
+  /// How far a failed queue pair is with its peer. Nothing is flushed before it is `over`.
+  enum class Parting : std::uint8_t {
+    none,      ///< it hasn't failed
+    waiting,   ///< for the end of what the peer has begun
+    unsealed,  ///< that can't be waited for: Context::seal will see to it
+    sealing,
+    over,  ///< nothing that the peer has begun reaches our memory any more
+  };
+  std::atomic<Parting> parting{Parting::none};
+
+ private:
+  // requester.cc
+  int post_one(const ibv_send_wr& request) noexcept;
+  bool post_small_send(const ibv_send_wr& request) noexcept;
+  bool post_mapped_write(const ibv_send_wr& request) noexcept;
+  int check_request(const ibv_send_wr& request, std::uint32_t& length) const noexcept;
+  void enqueue(const ibv_send_wr& request, std::uint32_t length) noexcept;
+  void advance() noexcept;
+  enum class Step { done, blocked, failed };
+  Step carry_out(SendRequest& request, std::uint32_t position) noexcept;
+  Step send_message(SendRequest& request, std::uint32_t position) noexcept;
+  Step send_described(SendRequest& request, std::uint32_t position) noexcept;
+  bool describable(const SendRequest& request, std::uint32_t position) noexcept;
+  Step send_notice(SendRequest& request) noexcept;
+  Step read_or_write(SendRequest& request, std::uint32_t position) noexcept;
+  Step carry_out_atomic(SendRequest& request, std::uint32_t position) noexcept;
+  Step ask_target(SendRequest& request, std::uint32_t position) noexcept;
+  Step bind_window(SendRequest& request) noexcept;
+  Step invalidate_local(SendRequest& request) noexcept;
+  Step fail_with(ibv_wc_status status) noexcept {
+    broken_ = status;
+    return Step::failed;
+  }
+  bool may_send() noexcept;
+  bool messages_are_expected() noexcept;
+  bool local_pieces_valid(std::span<const ibv_sge> pieces, unsigned access) const noexcept;
+  void gather(const SendRequest& request, std::uint32_t position, std::uint32_t offset, std::byte* to,
+              std::uint32_t length) noexcept;
+  void look_at_peer() noexcept;
+  void complete(const SendRequest& request, ibv_wc_status status) noexcept;
+  void report_access_fault() noexcept;
+  void check_patience() noexcept;
+
+  // responder.cc
+  bool take_entry(Slot& slot, std::uint64_t word) noexcept;
+  bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
+  bool take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
+  bool take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
+  bool begin_receive() noexcept;
+  bool scatter(const std::byte* from, std::uint32_t length) noexcept;
+  void finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opcode opcode,
+                      std::uint32_t length) noexcept;
+  void fail_receive(ibv_wc_status ours, ibv_wc_status theirs) noexcept;
+  bool wait_for_receive() noexcept;
+  bool stay_unfinished() noexcept;
+  void refuse(ibv_wc_status theirs) noexcept;
+  Step copy_described(const Piece& piece) noexcept;
+  Step take_back(std::uint32_t length) noexcept;
+  bool receive_pieces_valid(std::uint32_t length) const noexcept;
+  bool has_receives_to_flush() const noexcept;
+  void flush_receives() noexcept;
+  void complete_receive(std::uint64_t id, ibv_wc_status status) noexcept;
+  bool invalidate_window(std::uint32_t key) noexcept;
+
+  // target.cc
+  bool serve_write(const Slot& slot, std::uint32_t length) noexcept;
+  bool serve_read(const Slot& slot) noexcept;
+  bool serve_atomic(const Slot& slot) noexcept;
+  void take_answers() noexcept;
+  bool take_response(const Slot& slot, std::uint32_t length) noexcept;
+  bool respond(const TargetResponse& response, std::span<const std::byte> bytes) noexcept;
+  std::byte* own_memory(const TargetRequest& request, unsigned access) noexcept;
+
+  // remote_memory.cc
+  enum class Reach {
+    mapped,   ///< `address` is valid here
+    kernel,   ///< process_vm_readv/writev
+    target,   ///< only the peer itself can touch it
+    later,    ///< asked for a mapping; try again
+    refused,  ///< the key doesn't allow it
+  };
+  Reach reach(Role role, std::uint32_t key, std::uint64_t address, std::uint64_t length, unsigned access,
+              std::byte*& mapped) noexcept;
+  int copy_by_kernel(std::span<const ibv_sge> pieces, std::uint32_t offset, std::uint64_t remote,
+                     std::uint32_t length, bool write) noexcept;
+  /// After a copy: the key still is what it was before, so the bytes are those that it stands for.
+  bool still_granted(std::uint32_t key) const noexcept;
+  /// A key that was looked up before; valid while the peer's entry holds `word` and nothing was unmapped.
+  struct KnownKey {
+    std::uint64_t word = 0;
+    const KeyEntry* entry = nullptr;
+    std::uint64_t address = 0;
+    std::uint64_t length = 0;
+    std::byte* mapped = nullptr;
+    std::uint32_t memory = 0;
+    std::uint32_t epoch = 0;
+  };
+  KnownKey known_write_;
+  bool still_granted(const KnownKey& known) const noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return link.out->state.load(std::memory_order_relaxed) == LinkState::ready &&
+           known.entry->word.load(std::memory_order_relaxed) == known.word;
+  }
+
+  // queue_pair.cc
+  void fail_sends() noexcept;
+  bool await_peer(std::uint32_t key) noexcept;
+  void flush_sends() noexcept;
+
+  std::atomic<ibv_qp_state> current_{IBV_QPS_RESET};
+
+  // Sending.
+  ibv_wc_status broken_ = IBV_WC_SUCCESS;  // not success: the request at sends.next fails with it
+  ibv_wc_status refused_ =
+      IBV_WC_SUCCESS;              // not success: the peer refused the first entry that it hasn't consumed
+  bool has_target_write_ = false;  // one-sided operations wait until the ring is consumed up to …
+  std::uint32_t target_write_end_ = 0;  // … here
+  std::uint32_t messages_sent_ = 0;     // since the link's beginning: each needs one of the peer's receives
+  std::int64_t waiting_since_ = 0;      // ns; 0: nothing waits for the link
+
+  // Receiving.
+  Receive current_receive_;
+  bool receiving_ = false;
+  std::uint32_t received_ = 0;
+  std::uint32_t described_ = 0;       // pieces of the described message that have been copied
+  std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
+  bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
+  bool holds_both_ = false;           // receive() runs inside retire(), both locks held
+  bool refusing_ = false;             // the peer has been told that its entry failed
+};
+
+/// Returns the old value; the compare value travels in `compare_add` as it does in verbs.
+std::uint64_t apply_atomic(std::byte* at, bool compare, std::uint64_t compare_add,
+                           std::uint64_t swap) noexcept;
+
+/// Copies so that the last bytes become visible last, as programs that poll them expect of a write.
+void place(std::byte* to, const std::byte* from, std::size_t length) noexcept;
+
+std::int64_t monotonic_ns() noexcept;
+
+}  // namespace verbena::core::soft

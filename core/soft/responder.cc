@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an arriving entry does: fills a receive, or serves a request of the peer.
+//
+// Everything in the ring is the peer's word. An entry's word is read once; its length and counts are checked
+// before they are used; what is wrong fails this queue pair, and nothing else.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "core/soft/completion_queue.h"
+#include "core/soft/context.h"
+#include "core/soft/queue_pair.h"
+
+namespace verbena::core::soft {
+namespace {
+
+// ibv_modify_qp(3)'s codes of the minimal RNR NAK timer, in units of 10 µs (IBTA's table of RNR NAK timer
+// values).
+constexpr std::int64_t rnr_timer_10us[32] = {
+    65536, 1,   2,   3,   4,    6,    8,    12,   16,   24,   32,   48,    64,    96,    128,   192,
+    256,   384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152};
+
+}  // namespace
+
+int QueuePair::post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept {
+  CompletionQueue& cq = receive_completions();
+  const std::lock_guard guard(cq.lock);
+  int break_off = 0;
+  for (; request; request = request->next) {
+    int error = shared_receives || current_state() == IBV_QPS_RESET ? EINVAL : 0;
+    if (!error) error = receives.post(*request);
+    if (error) {
+      *bad = request;
+      break_off = error;
+      break;
+    }
+    ++receives_posted;
+  }
+  if (link.in)
+    link.in->receives.store(receives_posted, std::memory_order_relaxed);  // the receives stay on our side
+  if (current_state() == IBV_QPS_ERR) {
+    flush_receives();
+    if (has_receives_to_flush()) cq.add_backlog(*this);
+  }
+  return break_off;
+}
+
+bool SharedReceiveQueue::take(Receive& receive) noexcept {
+  bool reached = false;
+  {
+    const std::lock_guard guard(lock);
+    if (!queue.take(receive)) return false;
+    reached = limit != 0 && queue.size() < limit;
+    if (reached) limit = 0;
+  }
+  if (reached) {
+    ibv_async_event event{};
+    event.event_type = IBV_EVENT_SRQ_LIMIT_REACHED;
+    event.element.srq = this;
+    owner_context.events().push(event);
+  }
+  return true;
+}
+
+void QueuePair::receive() noexcept {
+  unfinished_ = false;
+  if (current_state() == IBV_QPS_ERR) return flush_receives();
+  if (!link.in || refusing_) return;
+  constexpr int most_entries = 256;  // of one visit: nobody else starves
+  for (int i = 0; i < most_entries; ++i) {
+    Slot& slot = link.first_slot();
+    const std::uint64_t word = slot.word.load(std::memory_order_acquire);  // pairs with publish
+    if (!link.has_entry(word)) return;
+    link.heard.store(slot.acknowledged, std::memory_order_relaxed);  // checked where it is used
+    if (!take_entry(slot, word)) return;
+  }
+  if (!is_direct) stay_unfinished();
+}
+
+bool QueuePair::stay_unfinished() noexcept {
+  unfinished_ = true;
+  receive_completions().add_backlog(*this);
+  return false;
+}
+
+bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
+  const auto kind = static_cast<SlotKind>(word >> 40 & 0xff);
+  const auto flags = static_cast<std::uint8_t>(word >> 32);
+  const auto length = static_cast<std::uint32_t>(word);
+  if (!receive_completions().has_room()) return stay_unfinished();
+  switch (kind) {
+    case SlotKind::send:
+      return take_message(slot, flags, length);
+    case SlotKind::send_described:
+      return take_described(slot, flags, length);
+    case SlotKind::write_notice:
+      return take_notice(slot, flags, length);
+    case SlotKind::write_payload:
+      return serve_write(slot, length);
+    case SlotKind::read_request:
+      return serve_read(slot);
+    case SlotKind::atomic_request:
+      return serve_atomic(slot);
+    case SlotKind::response:
+      return take_response(slot, length);
+    case SlotKind::access_fault: {
+      link.consume(1);
+      ibv_async_event event{};
+      event.event_type = IBV_EVENT_QP_ACCESS_ERR;
+      event.element.qp = this;
+      owner_context.events().push(event);
+      enter_error();
+      return false;
+    }
+  }
+  fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
+  return false;
+}
+
+bool QueuePair::begin_receive() noexcept {
+  if (receiving_) return true;
+  if (shared_receives ? !shared_receives->take(current_receive_) : !receives.take(current_receive_)) {
+    return wait_for_receive();
+  }
+  receiving_ = true;
+  received_ = 0;
+  described_ = 0;
+  not_ready_since_ = 0;
+  return true;
+}
+
+// Receiver not ready: the entry stays. The requester's retry count and our timer say for how long.
+bool QueuePair::wait_for_receive() noexcept {
+  const std::int64_t now = monotonic_ns();
+  if (not_ready_since_ == 0) not_ready_since_ = now;
+  receive_completions().add_backlog(*this);
+  constexpr std::uint32_t for_ever = 7;
+  const std::uint32_t retries = link.in->not_ready_retries.load(std::memory_order_relaxed);
+  if (retries >= for_ever) return false;
+  const std::int64_t patience = rnr_timer_10us[attributes.min_rnr_timer & 31] * 10'000 * (retries + 1);
+  if (now - not_ready_since_ > patience) {
+    not_ready_since_ = 0;
+    refuse(IBV_WC_RNR_RETRY_EXC_ERR);  // the requester's queue pair fails; ours is well
+  }
+  return false;
+}
+
+void QueuePair::refuse(ibv_wc_status theirs) noexcept {
+  refusing_ = true;
+  link.in->progress.store(Progress{link.in_head, static_cast<std::uint8_t>(theirs), false}.pack(),
+                          std::memory_order_release);
+  light_fence(link.fence);
+  if (link.in->wants_event.load(std::memory_order_relaxed)) link.answer_wish();
+}
+
+bool QueuePair::scatter(const std::byte* from, std::uint32_t length) noexcept {
+  const KeyTable& keys = owner_context.keys();
+  const ibv_sge& only = current_receive_.pieces[0];
+  if (received_ == 0 && current_receive_.count == 1 && length <= only.length &&
+      keys.covers(only.lkey, domain.number, only.addr, length, IBV_ACCESS_LOCAL_WRITE)) [[likely]] {
+    std::memcpy(reinterpret_cast<void*>(only.addr), from, length);
+    received_ = length;
+    return true;
+  }
+  std::uint32_t skip = received_;
+  received_ += length;
+  for (std::uint32_t i = 0; i < current_receive_.count && length; ++i) {
+    const ibv_sge& piece = current_receive_.pieces[i];
+    if (skip >= piece.length) {
+      skip -= piece.length;
+      continue;
+    }
+    const std::uint32_t part = std::min(length, piece.length - skip);
+    if (!keys.covers(piece.lkey, domain.number, piece.addr + skip, part, IBV_ACCESS_LOCAL_WRITE)) {
+      fail_receive(IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR);
+      return false;
+    }
+    std::memcpy(reinterpret_cast<std::byte*>(piece.addr) + skip, from, part);
+    from += part;
+    length -= part;
+    skip = 0;
+  }
+  if (length == 0) return true;
+  fail_receive(IBV_WC_LOC_LEN_ERR, IBV_WC_REM_INV_REQ_ERR);
+  return false;
+}
+
+bool QueuePair::take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {
+  const bool is_first = flags & slot_flag::first;
+  if (length > fragment_size || (is_first && received_ != 0 && receiving_) || (!is_first && !receiving_)) {
+    fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
+    return false;
+  }
+  if (!begin_receive() || !scatter(slot.payload, length)) return false;
+  if (flags & slot_flag::last) finish_receive(slot, flags, IBV_WC_RECV, received_);
+  if (current_state() == IBV_QPS_ERR) return false;
+  link.consume(slots_for(length));
+  return true;
+}
+
+bool QueuePair::take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {
+  Piece count;
+  std::memcpy(&count, slot.payload, sizeof count);
+  if (count.address > max_pieces) {
+    fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
+    return false;
+  }
+  const auto pieces = static_cast<std::uint32_t>(count.address);
+  if (!link.out) return stay_unfinished();
+  if (!begin_receive()) return false;
+  while (described_ < pieces) {
+    Piece piece;
+    std::memcpy(&piece, slot.payload + (described_ + 1) * sizeof piece, sizeof piece);
+    switch (copy_described(piece)) {
+      case Step::done:
+        ++described_;
+        break;
+      case Step::blocked:
+        return stay_unfinished();
+      case Step::failed:
+        return false;
+    }
+  }
+  if (received_ != length) {
+    fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
+    return false;
+  }
+  finish_receive(slot, flags, IBV_WC_RECV, length);
+  if (current_state() == IBV_QPS_ERR) return false;
+  link.consume(slots_for(static_cast<std::uint32_t>((pieces + 1) * sizeof(Piece))));
+  return true;
+}
+
+QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
+  if (piece.length == 0) return Step::done;
+  std::uint64_t room = 0;
+  for (std::uint32_t i = 0; i < current_receive_.count; ++i) room += current_receive_.pieces[i].length;
+  if (received_ + std::uint64_t{piece.length} > room) {
+    fail_receive(IBV_WC_LOC_LEN_ERR, IBV_WC_REM_INV_REQ_ERR);
+    return Step::failed;
+  }
+  std::byte* mapped = nullptr;
+  const Reach way = reach(Role::responder, piece.key, piece.address, piece.length, 0, mapped);
+  if (way == Reach::mapped) {
+    // scatter may fail the queue pair, which waits for the peer, which may be waiting for this hazard:
+    // withdraw first.
+    const bool fits = receive_pieces_valid(piece.length);
+    if (fits) scatter(mapped, piece.length);
+    const bool granted = still_granted(piece.key);
+    link.withdraw(Role::responder);
+    if (fits && !granted) return take_back(piece.length);
+    if (!fits) fail_receive(IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR);
+    return fits ? Step::done : Step::failed;
+  }
+  int error = 0;
+  bool valid = true;
+  if (way == Reach::kernel) {
+    valid = receive_pieces_valid(piece.length);
+    const std::span<const ibv_sge> into(current_receive_.pieces.data(), current_receive_.count);
+    if (valid) error = copy_by_kernel(into, received_, piece.address, piece.length, false);
+  }
+  const bool granted = still_granted(piece.key);
+  link.withdraw(Role::responder);
+  if (!valid) {
+    fail_receive(IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR);
+    return Step::failed;
+  }
+  if (way == Reach::later || error == ESRCH) return Step::blocked;
+  if (way == Reach::refused || way == Reach::target || error != 0) {
+    refuse(way == Reach::refused ? IBV_WC_LOC_PROT_ERR : IBV_WC_REM_OP_ERR);
+    return Step::failed;
+  }
+  received_ += piece.length;
+  return granted ? Step::done : take_back(piece.length);
+}
+
+// The sender has taken its memory back while we read it: what we have is worth nothing, and the message never
+// came.
+QueuePair::Step QueuePair::take_back(std::uint32_t length) noexcept {
+  received_ -= length;
+  if (!link.is_up()) return Step::blocked;  // until our own end fails
+  refuse(IBV_WC_LOC_PROT_ERR);
+  return Step::failed;
+}
+
+bool QueuePair::receive_pieces_valid(std::uint32_t length) const noexcept {
+  std::uint32_t skip = received_;
+  for (std::uint32_t i = 0; i < current_receive_.count && length; ++i) {
+    const ibv_sge& piece = current_receive_.pieces[i];
+    if (skip >= piece.length) {
+      skip -= piece.length;
+      continue;
+    }
+    const std::uint32_t part = std::min(length, piece.length - skip);
+    if (!owner_context.keys().covers(piece.lkey, domain.number, piece.addr + skip, part,
+                                     IBV_ACCESS_LOCAL_WRITE)) {
+      return false;
+    }
+    length -= part;
+    skip = 0;
+  }
+  return true;
+}
+
+bool QueuePair::take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {
+  if (receiving_) {
+    fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
+    return false;
+  }
+  if (!begin_receive()) return false;
+  finish_receive(slot, flags, IBV_WC_RECV_RDMA_WITH_IMM, length);
+  if (current_state() == IBV_QPS_ERR) return false;
+  link.consume(1);
+  return true;
+}
+
+void QueuePair::finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opcode opcode,
+                               std::uint32_t length) noexcept {
+  ibv_wc completion;  // every field is set: no need to zero it first
+  completion.wr_id = current_receive_.wr_id;
+  completion.status = IBV_WC_SUCCESS;
+  completion.opcode = opcode;
+  completion.vendor_err = 0;
+  completion.byte_len = length;
+  completion.imm_data = slot.immediate;
+  completion.qp_num = qp_num;
+  completion.src_qp = link.peer_number;
+  completion.wc_flags = flags & slot_flag::immediate ? IBV_WC_WITH_IMM : 0;
+  completion.pkey_index = 0;
+  completion.slid = 0;
+  completion.sl = 0;
+  completion.dlid_path_bits = 0;
+  if (flags & slot_flag::invalidate) {
+    if (!invalidate_window(slot.immediate)) {
+      return fail_receive(IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_INV_REQ_ERR);
+    }
+    completion.wc_flags |= IBV_WC_WITH_INV;
+  }
+  receiving_ = false;
+  receive_completions().push(completion, flags & slot_flag::solicited);
+}
+
+void QueuePair::complete_receive(std::uint64_t id, ibv_wc_status status) noexcept {
+  ibv_wc completion{};
+  completion.wr_id = id;
+  completion.status = status;
+  completion.opcode = IBV_WC_RECV;
+  completion.qp_num = qp_num;
+  receive_completions().push(completion, false);
+}
+
+// `ours` success: there is no receive to blame.
+void QueuePair::fail_receive(ibv_wc_status ours, ibv_wc_status theirs) noexcept {
+  refuse(theirs);
+  if (receiving_ && ours != IBV_WC_SUCCESS) {
+    receiving_ = false;
+    complete_receive(current_receive_.wr_id, ours);  // take_entry saw that there is room
+  }
+  enter_error();
+}
+
+bool QueuePair::has_receives_to_flush() const noexcept {
+  return current_state() == IBV_QPS_ERR && (receiving_ || receives.size() != 0);
+}
+
+void QueuePair::flush_receives() noexcept {
+  if (parting.load(std::memory_order_acquire) != Parting::over) return;
+  CompletionQueue& cq = receive_completions();
+  not_ready_since_ = 0;
+  if (receiving_ && cq.has_room()) {
+    receiving_ = false;
+    complete_receive(current_receive_.wr_id, IBV_WC_WR_FLUSH_ERR);
+  }
+  while (!receiving_ && cq.has_room() && receives.take(current_receive_)) {
+    complete_receive(current_receive_.wr_id, IBV_WC_WR_FLUSH_ERR);
+  }
+}
+
+}  // namespace verbena::core::soft

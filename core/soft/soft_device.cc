@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/soft/soft_device.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <set>
+
+#include "core/queue_pair_states.h"
+#include "core/soft/completion_queue.h"
+#include "core/soft/context.h"
+#include "core/soft/limits.h"
+
+namespace verbena::core {
+namespace {
+
+using namespace soft;
+
+template <class T>
+T* refuse(int error) {
+  errno = error;
+  return nullptr;
+}
+
+class SoftDevice final : public Device {
+ public:
+  std::string_view name() const noexcept override { return "soft0"; }
+  DeviceKind kind() const noexcept override { return DeviceKind::software; }
+  ibv_context* context() noexcept override { return node_.verbs(); }
+
+  int query_device(ibv_device_attr& attr) override {
+    describe_device(attr);
+    return 0;
+  }
+  int query_port(std::uint8_t port, ibv_port_attr& attr) override {
+    if (port != 1) return EINVAL;
+    describe_port(attr);
+    return 0;
+  }
+  int query_gid(std::uint8_t port, int index, ibv_gid& gid) override {
+    if (port != 1 || index != 0) return EINVAL;
+    gid = host_gid();
+    return 0;
+  }
+  int preferred_gid_index(std::uint8_t) override { return 0; }
+
+  ibv_pd* alloc_pd() override;
+  int dealloc_pd(ibv_pd* pd) override;
+  ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
+  ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
+  int dereg_mr(ibv_mr* mr) override;
+  ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
+  int dealloc_mw(ibv_mw* mw) override;
+
+  ibv_comp_channel* create_comp_channel() override;
+  int destroy_comp_channel(ibv_comp_channel* channel) override;
+  int get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) override;
+  void ack_cq_events(ibv_cq* cq, unsigned int count) override;
+  ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) override;
+  int destroy_cq(ibv_cq* cq) override;
+
+  ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) override;
+  int modify_srq(ibv_srq* srq, ibv_srq_attr& attr, int mask) override;
+  int query_srq(ibv_srq* srq, ibv_srq_attr& attr) override;
+  int destroy_srq(ibv_srq* srq) override;
+
+  ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr& init) override;
+  int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
+  int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
+  int destroy_qp(ibv_qp* qp) override;
+
+  int get_async_event(ibv_async_event& event) override { return node_.events().get(event); }
+  void ack_async_event(ibv_async_event&) override {
+  }  // nothing waits for it: destroying forgets pending events
+
+ private:
+  ibv_mr* reg(ibv_pd* pd, void* address, std::size_t length, int access, const SharedRange* shared);
+
+  Context node_;
+  std::set<std::uint16_t> domains_;  // numbers in use; guarded by the node's mutex
+};
+
+// ---- Protection domains and memory ----
+
+ibv_pd* SoftDevice::alloc_pd() {
+  const std::lock_guard guard(node_.mutex());
+  std::uint16_t number = 1;
+  for (const std::uint16_t used : domains_) {
+    if (used != number) break;
+    if (++number == 0) return refuse<ibv_pd>(ENOMEM);
+  }
+  domains_.insert(number);
+  auto* pd = new ProtectionDomain;
+  pd->context = context();
+  pd->number = number;
+  pd->handle = number;
+  return pd;
+}
+
+int SoftDevice::dealloc_pd(ibv_pd* verbs) {
+  auto* pd = static_cast<ProtectionDomain*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  if (pd->users != 0) return EBUSY;
+  domains_.erase(pd->number);
+  delete pd;
+  return 0;
+}
+
+ibv_mr* SoftDevice::reg(ibv_pd* verbs, void* address, std::size_t length, int access,
+                        const SharedRange* shared) {
+  constexpr int known = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
+                        IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND | IBV_ACCESS_RELAXED_ORDERING;
+  constexpr int remote_changes = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
+  if ((access & ~known) || ((access & remote_changes) && !(access & IBV_ACCESS_LOCAL_WRITE))) {
+    return refuse<ibv_mr>(access & ~known ? EOPNOTSUPP : EINVAL);
+  }
+  const auto begin = reinterpret_cast<std::uint64_t>(address);
+  if (begin + length < begin) return refuse<ibv_mr>(EINVAL);
+  auto* pd = static_cast<ProtectionDomain*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  KeyGrant grant{begin, length, static_cast<unsigned>(access) & 0xff, pd->number};
+  if (shared && !node_.was_replaced(*shared)) {
+    grant.memory = node_.share(*shared);
+    grant.memory_offset = shared->offset;
+    if (grant.memory == 0) return nullptr;  // errno from the system
+  }
+  const std::uint32_t key = node_.keys().reserve();
+  if (key == 0) {
+    if (grant.memory) node_.unshare(grant.memory);
+    return refuse<ibv_mr>(ENOMEM);
+  }
+  auto* mr = new MemoryRegion;
+  mr->context = context();
+  mr->pd = pd;
+  mr->addr = address;
+  mr->length = length;
+  mr->handle = mr->lkey = mr->rkey = key;
+  mr->grant = grant;
+  mr->shared_file = grant.memory;
+  ++pd->users;
+  if (grant.memory) node_.shared_regions().push_back(mr);
+  node_.keys().publish(key, grant);
+  return mr;
+}
+
+ibv_mr* SoftDevice::reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) {
+  return reg(pd, address, length, access, nullptr);
+}
+
+ibv_mr* SoftDevice::reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) {
+  return reg(pd, range.address, range.length, access, &range);
+}
+
+int SoftDevice::dereg_mr(ibv_mr* verbs) {
+  auto* mr = static_cast<MemoryRegion*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  if (mr->windows != 0) return EBUSY;
+  node_.keys().withdraw(mr->lkey);
+  node_.pause_all();  // what we ourselves do for posted requests, a receive's filling say, is under these
+                      // locks
+  if (!node_.await_accesses(mr->lkey)) return EBUSY;
+  node_.keys().release(mr->lkey);
+  if (std::erase(node_.shared_regions(), mr)) node_.unshare(mr->shared_file);
+  --static_cast<ProtectionDomain*>(mr->pd)->users;
+  delete mr;
+  return 0;
+}
+
+ibv_mw* SoftDevice::alloc_mw(ibv_pd* pd, ibv_mw_type type) {
+  if (type != IBV_MW_TYPE_2) return refuse<ibv_mw>(EOPNOTSUPP);
+  const std::lock_guard guard(node_.mutex());
+  const std::uint32_t key = node_.keys().reserve();
+  if (key == 0) return refuse<ibv_mw>(ENOMEM);
+  auto* mw = new MemoryWindow;
+  mw->context = context();
+  mw->pd = pd;
+  mw->rkey = mw->handle = key;
+  mw->type = type;
+  node_.keys().remember_window(key, *mw);
+  ++static_cast<ProtectionDomain*>(pd)->users;
+  return mw;
+}
+
+int SoftDevice::dealloc_mw(ibv_mw* verbs) {
+  auto* mw = static_cast<MemoryWindow*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  node_.keys().withdraw(mw->rkey);
+  if (!node_.await_accesses(mw->rkey)) return EBUSY;
+  if (MemoryRegion* region = mw->parent.exchange(nullptr)) --region->windows;
+  node_.keys().release(mw->rkey);
+  --static_cast<ProtectionDomain*>(mw->pd)->users;
+  delete mw;
+  return 0;
+}
+
+// ---- Completions ----
+
+ibv_comp_channel* SoftDevice::create_comp_channel() {
+  auto* channel = new CompletionChannel(context());
+  if (channel->fd >= 0) return channel;
+  delete channel;
+  return refuse<ibv_comp_channel>(EMFILE);
+}
+
+int SoftDevice::destroy_comp_channel(ibv_comp_channel* verbs) {
+  auto* channel = static_cast<CompletionChannel*>(verbs);
+  if (channel->in_use()) return EBUSY;
+  delete channel;
+  return 0;
+}
+
+int SoftDevice::get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
+  soft::CompletionQueue* queue = nullptr;
+  if (static_cast<CompletionChannel*>(channel)->get(&queue) != 0) return -1;
+  *cq = queue;
+  *cq_context = queue->cq_context;
+  return 0;
+}
+
+void SoftDevice::ack_cq_events(ibv_cq* cq, unsigned int count) {
+  pthread_mutex_lock(&cq->mutex);
+  cq->comp_events_completed += count;
+  pthread_cond_signal(&cq->cond);
+  pthread_mutex_unlock(&cq->mutex);
+}
+
+ibv_cq* SoftDevice::create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) {
+  if (entries < 1 || entries > max_completions || comp_vector != 0) return refuse<ibv_cq>(EINVAL);
+  const std::lock_guard guard(node_.mutex());
+  return node_.add_queue(entries, cq_context, static_cast<CompletionChannel*>(channel));
+}
+
+// Waits until every fetched event has been acknowledged, as ibv_destroy_cq(3) says.
+int SoftDevice::destroy_cq(ibv_cq* verbs) {
+  auto* cq = static_cast<soft::CompletionQueue*>(verbs);
+  {
+    const std::lock_guard guard(node_.mutex());
+    if (cq->users != 0) return EBUSY;
+  }
+  timespec deadline;
+  clock_gettime(CLOCK_REALTIME, &deadline);
+  constexpr int bound_s = 10;
+  deadline.tv_sec += bound_s;
+  int waited = 0;
+  pthread_mutex_lock(&cq->mutex);
+  while (cq->comp_events_completed != cq->events_delivered && waited == 0) {
+    waited = pthread_cond_timedwait(&cq->cond, &cq->mutex, &deadline);
+  }
+  pthread_mutex_unlock(&cq->mutex);
+  if (waited != 0) return EBUSY;
+  const std::lock_guard guard(node_.mutex());
+  node_.remove_queue(*cq);
+  return 0;
+}
+
+// ---- Shared receive queues ----
+
+ibv_srq* SoftDevice::create_srq(ibv_pd* pd, ibv_srq_init_attr& init) {
+  if (init.attr.max_wr < 1 || init.attr.max_wr > max_work_requests || init.attr.max_sge > max_gather) {
+    return refuse<ibv_srq>(EINVAL);
+  }
+  auto* srq = new SharedReceiveQueue(node_, init.attr.max_wr, std::max(init.attr.max_sge, 1u));
+  srq->context = context();
+  srq->srq_context = init.srq_context;
+  srq->pd = pd;
+  init.attr.max_wr = srq->queue.depth();
+  init.attr.max_sge = srq->queue.gather();
+  ++static_cast<ProtectionDomain*>(pd)->users;
+  return srq;
+}
+
+int SoftDevice::modify_srq(ibv_srq* verbs, ibv_srq_attr& attr, int mask) {
+  auto* srq = static_cast<SharedReceiveQueue*>(verbs);
+  if (mask & IBV_SRQ_MAX_WR) return EOPNOTSUPP;
+  const std::lock_guard guard(srq->lock);
+  if (mask & IBV_SRQ_LIMIT) {
+    if (attr.srq_limit > srq->queue.depth()) return EINVAL;
+    srq->limit = attr.srq_limit;
+  }
+  return 0;
+}
+
+int SoftDevice::query_srq(ibv_srq* verbs, ibv_srq_attr& attr) {
+  auto* srq = static_cast<SharedReceiveQueue*>(verbs);
+  const std::lock_guard guard(srq->lock);
+  attr = {srq->queue.depth(), srq->queue.gather(), srq->limit};
+  return 0;
+}
+
+int SoftDevice::destroy_srq(ibv_srq* verbs) {
+  auto* srq = static_cast<SharedReceiveQueue*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  if (srq->users != 0) return EBUSY;
+  node_.events().forget(verbs);
+  --static_cast<ProtectionDomain*>(srq->pd)->users;
+  delete srq;
+  return 0;
+}
+
+// ---- Queue pairs ----
+
+ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
+  if (init.qp_type != IBV_QPT_RC) return refuse<ibv_qp>(EOPNOTSUPP);
+  ibv_qp_cap& cap = init.cap;
+  if (!init.send_cq || !init.recv_cq || cap.max_send_wr > max_work_requests ||
+      cap.max_recv_wr > max_work_requests || cap.max_send_sge > max_gather || cap.max_recv_sge > max_gather ||
+      cap.max_inline_data > max_inline) {
+    return refuse<ibv_qp>(EINVAL);
+  }
+  const std::lock_guard guard(node_.mutex());
+  const std::uint32_t number = node_.claim_queue_pair();
+  if (number == 0) return refuse<ibv_qp>(ENOMEM);
+  auto* qp = new soft::QueuePair(node_, pd, number, init);
+  cap.max_send_wr = qp->sends.depth();
+  cap.max_send_sge = qp->sends.gather();
+  if (!init.srq) {
+    cap.max_recv_wr = qp->receives.depth();
+    cap.max_recv_sge = qp->receives.gather();
+  }
+  qp->capacities = cap;
+  ++qp->domain.users;
+  ++qp->send_completions().users;
+  ++qp->receive_completions().users;
+  if (qp->shared_receives) ++qp->shared_receives->users;
+  node_.add(*qp);
+  return qp;
+}
+
+int check_values(const ibv_qp_attr& attr, int mask) {
+  if ((mask & IBV_QP_PORT) && attr.port_num != 1) return EINVAL;
+  if ((mask & IBV_QP_PKEY_INDEX) && attr.pkey_index != 0) return EINVAL;
+  if ((mask & IBV_QP_PATH_MTU) && (attr.path_mtu < IBV_MTU_256 || attr.path_mtu > IBV_MTU_4096))
+    return EINVAL;
+  if ((mask & IBV_QP_TIMEOUT) && attr.timeout > 31) return EINVAL;
+  if ((mask & IBV_QP_RETRY_CNT) && attr.retry_cnt > 7) return EINVAL;
+  if ((mask & IBV_QP_RNR_RETRY) && attr.rnr_retry > 7) return EINVAL;
+  if ((mask & IBV_QP_MIN_RNR_TIMER) && attr.min_rnr_timer > 31) return EINVAL;
+  if ((mask & IBV_QP_MAX_QP_RD_ATOMIC) && attr.max_rd_atomic > max_reads) return EINVAL;
+  if ((mask & IBV_QP_MAX_DEST_RD_ATOMIC) && attr.max_dest_rd_atomic > max_reads) return EINVAL;
+  if ((mask & IBV_QP_DEST_QPN) && attr.dest_qp_num >= 1u << 24) return EINVAL;
+  return 0;
+}
+
+void copy_values(ibv_qp_attr& to, const ibv_qp_attr& from, int mask) {
+  if (mask & IBV_QP_ACCESS_FLAGS) to.qp_access_flags = from.qp_access_flags;
+  if (mask & IBV_QP_PKEY_INDEX) to.pkey_index = from.pkey_index;
+  if (mask & IBV_QP_PORT) to.port_num = from.port_num;
+  if (mask & IBV_QP_QKEY) to.qkey = from.qkey;
+  if (mask & IBV_QP_AV) to.ah_attr = from.ah_attr;
+  if (mask & IBV_QP_PATH_MTU) to.path_mtu = from.path_mtu;
+  if (mask & IBV_QP_TIMEOUT) to.timeout = from.timeout;
+  if (mask & IBV_QP_RETRY_CNT) to.retry_cnt = from.retry_cnt;
+  if (mask & IBV_QP_RNR_RETRY) to.rnr_retry = from.rnr_retry;
+  if (mask & IBV_QP_RQ_PSN) to.rq_psn = from.rq_psn;
+  if (mask & IBV_QP_SQ_PSN) to.sq_psn = from.sq_psn;
+  if (mask & IBV_QP_MAX_QP_RD_ATOMIC) to.max_rd_atomic = from.max_rd_atomic;
+  if (mask & IBV_QP_MAX_DEST_RD_ATOMIC) to.max_dest_rd_atomic = from.max_dest_rd_atomic;
+  if (mask & IBV_QP_MIN_RNR_TIMER) to.min_rnr_timer = from.min_rnr_timer;
+  if (mask & IBV_QP_DEST_QPN) to.dest_qp_num = from.dest_qp_num;
+}
+
+int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
+  auto& qp = *static_cast<soft::QueuePair*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  const ibv_qp_state from = qp.current_state();
+  const ibv_qp_state to = mask & IBV_QP_STATE ? attr.qp_state : from;
+  if ((mask & IBV_QP_CUR_STATE) && attr.cur_qp_state != from) return EINVAL;
+  if (const int error = check_transition(qp.qp_type, from, to, mask)) return error;
+  if (const int error = check_values(attr, mask)) return error;
+  const bool opens = from == IBV_QPS_INIT && to == IBV_QPS_RTR;
+  if (to == IBV_QPS_RESET) node_.part(qp);
+  {
+    const BothSides locked(qp);
+    if (to == IBV_QPS_RESET) qp.enter_reset();
+    copy_values(qp.attributes, attr, mask);
+    if ((mask & IBV_QP_ACCESS_FLAGS) && qp.link.in) {
+      qp.link.in->access.store(qp.attributes.qp_access_flags, std::memory_order_relaxed);
+    }
+    if ((mask & IBV_QP_RNR_RETRY) && qp.link.out) {
+      qp.link.out->not_ready_retries.store(qp.attributes.rnr_retry, std::memory_order_relaxed);
+    }
+    if (to != from && to != IBV_QPS_RESET && !opens) qp.change_state(to);
+  }
+  if (to == IBV_QPS_ERR) node_.seal(qp);  // if it must be and can't be now, the agent tries again
+  if (!opens) return 0;
+  {
+    const BothSides locked(qp);  // before the link: the peer's first entry may come at once
+    qp.change_state(to);
+  }
+  const bool reachable =
+      !attr.ah_attr.is_global || std::memcmp(attr.ah_attr.grh.dgid.raw, host_gid().raw, 16) == 0;
+  const int error = node_.open_link(qp, reachable ? attr.dest_qp_num : 0);
+  if (error != 0) {
+    const BothSides locked(qp);
+    qp.enter_reset();
+  }
+  return error;
+}
+
+int SoftDevice::query_qp(ibv_qp* verbs, ibv_qp_attr& attr, int, ibv_qp_init_attr& init) {
+  auto& qp = *static_cast<soft::QueuePair*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  attr = qp.attributes;
+  attr.qp_state = attr.cur_qp_state = qp.current_state();
+  attr.cap = qp.capacities;
+  init = {};
+  init.qp_context = qp.qp_context;
+  init.send_cq = qp.send_cq;
+  init.recv_cq = qp.recv_cq;
+  init.srq = qp.srq;
+  init.cap = qp.capacities;
+  init.qp_type = qp.qp_type;
+  init.sq_sig_all = qp.signal_all;
+  return 0;
+}
+
+int SoftDevice::destroy_qp(ibv_qp* verbs) {
+  auto* qp = static_cast<soft::QueuePair*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  node_.part(*qp);
+  node_.remove(*qp);
+  --qp->domain.users;
+  --qp->send_completions().users;
+  --qp->receive_completions().users;
+  if (qp->shared_receives) --qp->shared_receives->users;
+  delete qp;
+  return 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open_soft_device() {
+  return std::make_unique<SoftDevice>();
+}
+
+}  // namespace verbena::core

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What a Loop is given before it opens anything, and what that will cost in pinned memory.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace verbena {
+
+/// The pinned bytes of a Loop, itemised. Every item is a product of declared options, so that no load can pin
+/// more, and none of the reserves can be used up by another: a full request queue can't stop replies. Regions
+/// that the program allocates or shares come on top; they are the program's own.
+struct Budget {
+  std::size_t request_receives = 0;  ///< peers × request_depth receive buffers
+  std::size_t reply_receives =
+      0;  ///< peers × call_depth: a caller reserves its reply's receive before it calls
+  std::size_t release_receives = 0;  ///< peers × large_depth: word that a large message has been read
+  std::size_t control_receives = 0;  ///< peers × 3: credit messages (docs/wire.md has the proof)
+  std::size_t receive_slack =
+      0;  ///< receives that are out of the queue until a batch of them is posted again
+  std::size_t request_sends = 0;   ///< peers × (request_depth + signal interval) buffers for copied messages
+  std::size_t reply_sends = 0;     ///< peers × (call_depth + signal interval) buffers for copied replies
+  std::size_t large_requests = 0;  ///< large_bytes: where large requests and messages are read to
+  std::size_t large_replies = 0;   ///< large_bytes: where large replies are read to
+  std::size_t large_copies = 0;    ///< large_bytes: our large replies until the peer has read them
+  std::size_t page_rounding = 0;   ///< each pool is a whole number of pages
+
+  std::size_t total() const noexcept;
+  /// A line an item, in bytes, for logs.
+  std::string to_string() const;
+};
+
+struct Options {
+  /// "mlx5_0", "rxe1", "soft0"; empty: the best real device with an active port, else soft0.
+  std::string device;
+
+  /// Connections that a Loop holds at most; one more is refused with a reason.
+  std::uint32_t peers = 16;
+  /// Bytes of a message (headers aside) that is copied through pools; a longer one is read by its receiver.
+  std::uint32_t eager_size = 4096;
+  /// Messages and requests under way from one peer to the other, each way.
+  std::uint32_t request_depth = 64;
+  /// Calls that wait for their reply, a peer, each way.
+  std::uint32_t call_depth = 64;
+  /// Large messages that wait to be read by the peer, each way.
+  std::uint32_t large_depth = 8;
+  /// Operations (sends, puts, gets, atomics) of the program under way, a peer.
+  std::uint32_t send_depth = 128;
+  /// Memory for large messages: the longest message, and the most that is being read or handled at once.
+  std::size_t large_bytes = std::size_t{16} << 20;
+
+  /// Never sleep: run() polls for ever. Otherwise it polls `spin` long after the last event, then sleeps
+  /// until one.
+  bool busy_poll = false;
+  std::chrono::microseconds spin{50};
+
+  /// From connect() to a connection or an error; also how long a listener waits for a peer's hello.
+  std::chrono::milliseconds connect_timeout{3000};
+  /// How long the device waits for the peer's acknowledgement: 4.096 µs × 2^n a try; 14 is 67 ms.
+  std::uint8_t ack_timeout_exponent = 14;
+  /// Further tries; at most 6.
+  std::uint8_t retries = 3;
+
+  /// What these options pin, to the byte, before anything is opened.
+  Budget budget() const;
+  /// Throws Error (invalid_argument) naming the first option that is out of range, its value and its range.
+  void validate() const;
+};
+
+}  // namespace verbena

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <optional>
+#include <utility>
+
+#include "rpc/client_state.h"
+#include "verbena/rpc.h"
+
+namespace verbena::rpc {
+
+Client::Client() noexcept = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+Client::~Client() = default;
+Client::Client(std::unique_ptr<ClientState> state) noexcept : state_(std::move(state)) {}
+
+Client::Pending Client::begin() noexcept {
+  Pending pending{nullptr, 0, {}};
+  if (state_) {
+    pending.handler = state_->begin(pending.slot, pending.error);
+  } else {
+    pending.error = make_error_code(errc::connection_lost);
+  }
+  return pending;
+}
+
+std::error_code Client::submit(const Pending& pending, MethodId method, Bytes request,
+                               std::chrono::nanoseconds deadline) noexcept {
+  return state_->submit(pending.slot, method, request, deadline);
+}
+
+std::size_t Client::in_flight() const noexcept {
+  return state_ ? state_->in_flight() : 0;
+}
+bool Client::is_open() const noexcept {
+  return state_ && state_->connection().is_open();
+}
+void Client::on_closed(Handler<void(std::error_code, std::string_view)> handler) {
+  if (state_) state_->closed_handler = std::move(handler);
+}
+void Client::close() noexcept {
+  if (state_) state_->close();
+}
+std::string Client::peer() const {
+  return state_ ? state_->connection().peer() : "nobody";
+}
+std::string Client::explain() const {
+  return state_ ? state_->connection().explain() : "not connected";
+}
+std::string Client::explain(std::size_t request_bytes) const {
+  return state_ ? state_->connection().explain(request_bytes) : "not connected";
+}
+Loop& Client::loop() const noexcept {
+  return state_->loop();
+}
+
+void connect(Loop& loop, std::string_view address, Handler<void(const Error*, Client)> done) {
+  verbena::connect(loop, address, [&loop, done = std::move(done)](const Error* error, Connection connection) {
+    if (error) return done(error, Client{});
+    done(nullptr, Client{std::make_unique<ClientState>(loop, std::move(connection))});
+  });
+}
+
+Client connect(Loop& loop, std::string_view address) {
+  return Client{std::make_unique<ClientState>(loop, verbena::connect(loop, address))};
+}
+
+}  // namespace verbena::rpc

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rpc/client_state.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace verbena::rpc {
+
+using transport::CallHeader;
+using transport::Kind;
+
+ClientState::ClientState(Loop& loop, Connection connection)
+    : loop_(loop),
+      connection_(std::move(connection)),
+      channel_(connection_.channel()),
+      serial_(channel_ ? channel_->serial() : 0) {
+  const std::uint32_t depth = channel_ ? std::min(loop.options().call_depth, channel_->call_depth()) : 0;
+  calls_.resize(depth);
+  free_.reserve(depth);
+  for (std::uint32_t slot = depth; slot > 0; --slot) free_.push_back(slot - 1);
+  deadlines_.owner = this;
+  deadlines_.tick = [](transport::Ticker& self, std::int64_t now) {
+    static_cast<Deadlines&>(self).owner->expire(now);
+  };
+  loop_.engine().add(deadlines_);
+  if (channel_) channel_->calls = {this, &deliver, &closed};
+}
+
+ClientState::~ClientState() {
+  *alive_ = false;
+  close();
+  loop_.engine().remove(deadlines_);
+}
+
+void ClientState::close() noexcept {
+  if (!channel_ || channel_->serial() != serial_) return connection_.close();  // closed() has been told
+  const bool was_open = channel_->is_open();
+  channel_->calls = {};  // one that is ending by itself would still tell us
+  // Nobody reads the large requests from here on; then their callers may have them back.
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_request(slot);
+  connection_.close();
+  complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
+}
+
+CallHandler* ClientState::begin(std::uint32_t& slot, std::error_code& error) noexcept {
+  if (free_.empty()) [[unlikely]] {
+    error = make_error_code(connection_.is_open() ? errc::overloaded : errc::connection_lost);
+    return nullptr;
+  }
+  slot = free_.back();
+  return &calls_[slot].handler;
+}
+
+std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes request,
+                                    std::chrono::nanoseconds deadline) noexcept {
+  Call& call = calls_[slot];
+  transport::Channel* channel = connection_.channel();
+  const auto error = channel ? channel->send_request({slot, call.generation, method, 0}, request)
+                             : make_error_code(errc::connection_lost);
+  if (error) [[unlikely]] {
+    call.handler.drop();
+    return error;
+  }
+  free_.pop_back();
+  call.use = Use::waiting;
+  ++in_flight_;
+  if (deadline.count() > 0) {
+    call.due = loop_.engine().now_ns() + deadline.count();
+    deadlines_.due = std::min(deadlines_.due, call.due);
+  }
+  return {};
+}
+
+void ClientState::deliver(void* self, transport::Channel&, Kind kind, const CallHeader& call, Bytes payload) {
+  if (kind == Kind::reply) static_cast<ClientState*>(self)->take_reply(call, payload);
+}
+
+void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
+  if (reply.slot >= calls_.size() || calls_[reply.slot].generation != reply.generation ||
+      calls_[reply.slot].use == Use::free) [[unlikely]] {
+    ++loop_.engine().statistics().late_replies;
+    return;
+  }
+  Call& call = calls_[reply.slot];
+  const bool expired = call.use == Use::expired;
+  free_slot(reply.slot);
+  if (expired) [[unlikely]] {
+    ++loop_.engine().statistics().late_replies;
+    return;
+  }
+  --in_flight_;
+  std::error_code error;
+  if (reply.status != 0) [[unlikely]] {
+    // The peer's word: only what a handler may say.
+    switch (static_cast<errc>(reply.status)) {
+      case errc::rejected:
+      case errc::overloaded:
+      case errc::cancelled:
+        error = make_error_code(static_cast<errc>(reply.status));
+        break;
+      default:
+        error = make_error_code(errc::handler_failed);
+    }
+  }
+  call.handler(error, payload);
+}
+
+void ClientState::free_slot(std::uint32_t slot) noexcept {
+  Call& call = calls_[slot];
+  call.use = Use::free;
+  call.due = transport::Ticker::never;
+  ++call.generation;
+  free_.push_back(slot);
+}
+
+void ClientState::expire(std::int64_t now_ns) noexcept {
+  std::int64_t next = transport::Ticker::never;
+  deadlines_.due = next;
+  const auto alive = alive_;
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
+    Call& call = calls_[slot];
+    if (call.use != Use::waiting) continue;
+    if (call.due > now_ns) {
+      next = std::min(next, call.due);
+      continue;
+    }
+    if (transport::Channel* channel = connection_.channel()) channel->revoke_request(slot);
+    call.use = Use::expired;
+    call.due = transport::Ticker::never;
+    --in_flight_;
+    call.handler(make_error_code(errc::timed_out), {});
+    if (!*alive) return;
+  }
+  deadlines_.due = std::min(deadlines_.due, next);  // a handler may have called anew
+}
+
+void ClientState::complete_all(std::error_code error) noexcept {
+  const auto alive = alive_;
+  const bool ending = !*alive;  // called by the destructor: then it's no sign of a handler
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
+    if (calls_[slot].use != Use::waiting) continue;
+    calls_[slot].use = Use::expired;
+    --in_flight_;
+    calls_[slot].handler(error, {});
+    if (!ending && !*alive) return;
+  }
+}
+
+void ClientState::closed(void* self, transport::Channel&, std::error_code error, std::string_view why) {
+  auto& client = *static_cast<ClientState*>(self);
+  const auto handler = std::exchange(client.closed_handler, {});
+  client.free_.clear();
+  const auto alive = client.alive_;
+  client.complete_all(make_error_code(errc::connection_lost));
+  if (handler && *alive) handler(error, why);  // it may destroy the client
+}
+
+}  // namespace verbena::rpc

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A client's calls: a table of slots, each with a generation, so that what comes late finds nothing.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <system_error>
+#include <vector>
+
+#include "transport/channel.h"
+#include "transport/engine.h"
+#include "verbena/connection.h"
+#include "verbena/rpc.h"
+
+namespace verbena::rpc {
+
+/// A slot is free, waiting for its reply, or expired: its call has completed with timed_out, but its reply's
+/// receive is still reserved, so that the slot isn't used again before that reply has come. Invariant: slots
+/// not free = replies that may still come ≤ the reserve that the options declare.
+class ClientState {
+ public:
+  ClientState(Loop& loop, Connection connection);
+  ~ClientState();
+  ClientState(const ClientState&) = delete;
+  ClientState& operator=(const ClientState&) = delete;
+
+  /// A slot to put a handler into; nullptr and why not.
+  CallHandler* begin(std::uint32_t& slot, std::error_code& error) noexcept;
+  std::error_code submit(std::uint32_t slot, MethodId method, Bytes request,
+                         std::chrono::nanoseconds deadline) noexcept;
+
+  std::size_t in_flight() const noexcept { return in_flight_; }
+  Connection& connection() noexcept { return connection_; }
+  Loop& loop() noexcept { return loop_; }
+  void close() noexcept;
+
+  Handler<void(std::error_code, std::string_view)> closed_handler;
+
+ private:
+  enum class Use : std::uint8_t { free, waiting, expired };
+  struct Call {
+    CallHandler handler;
+    std::int64_t due = transport::Ticker::never;
+    std::uint32_t generation = 0;
+    Use use = Use::free;
+  };
+  struct Deadlines : transport::Ticker {
+    ClientState* owner = nullptr;
+  };
+  static void deliver(void* self, transport::Channel& channel, transport::Kind kind,
+                      const transport::CallHeader& call, Bytes payload);
+  static void closed(void* self, transport::Channel& channel, std::error_code error, std::string_view why);
+  void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
+  void expire(std::int64_t now_ns) noexcept;
+  void complete_all(std::error_code error) noexcept;
+  void free_slot(std::uint32_t slot) noexcept;
+
+  Loop& loop_;
+  Connection connection_;
+  transport::Channel* channel_;  // the connection's, also while it is ending
+  std::uint32_t serial_;
+  std::vector<Call> calls_;
+  std::vector<std::uint32_t> free_;
+  std::size_t in_flight_ = 0;
+  Deadlines deadlines_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a handler may destroy this
+};
+
+}  // namespace verbena::rpc

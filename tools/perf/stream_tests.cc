@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/// send-bandwidth, write-bandwidth, read-bandwidth, call-rate. All operations of a test share their memory.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "tools/perf/call_client.h"
+#include "tools/perf/stream.h"
+
+namespace verbena::tools {
+namespace {
+
+Region touched(Session& session, std::uint64_t size) {
+  Region region = session.loop().memory().allocate(std::max<std::uint64_t>(size, 1));
+  std::memset(region.bytes().data(), 0, region.size());
+  return region;
+}
+
+class WriteStream final : public StreamTest {
+ public:
+  WriteStream(Session& session, std::uint64_t size, std::uint32_t depth)
+      : session_(session), local_(touched(session, size)), size_(size) {
+    theirs_ = session.prepare(TestKind::write_bandwidth, size, depth).region;
+  }
+  std::error_code start(Slot& slot) noexcept override {
+    return session_.connection().put(local_.slice(0, size_), theirs_, 0, slot);
+  }
+  std::string path() const override { return session_.connection().explain(); }
+
+ private:
+  Session& session_;
+  Region local_;
+  std::uint64_t size_;
+  RemoteRegion theirs_;
+};
+
+class ReadStream final : public StreamTest {
+ public:
+  ReadStream(Session& session, std::uint64_t size, std::uint32_t depth)
+      : session_(session), local_(touched(session, size)), size_(size) {
+    theirs_ = session.prepare(TestKind::read_bandwidth, size, depth).region;
+  }
+  std::error_code start(Slot& slot) noexcept override {
+    return session_.connection().get(local_.slice(0, size_), theirs_, 0, slot);
+  }
+  std::string path() const override { return session_.connection().explain(); }
+
+ private:
+  Session& session_;
+  Region local_;
+  std::uint64_t size_;
+  RemoteRegion theirs_;
+};
+
+class SendStream final : public StreamTest {
+ public:
+  SendStream(Session& session, std::uint64_t size, std::uint32_t depth)
+      : session_(session), local_(touched(session, size)), size_(size) {
+    session.prepare(TestKind::send_bandwidth, size, depth);
+  }
+  std::error_code start(Slot& slot) noexcept override {
+    const std::array pieces{local_.slice(0, size_)};
+    return session_.connection().send(pieces, slot);
+  }
+  void settle() override { session_.count_there(); }
+  std::string path() const override { return session_.connection().explain(size_); }
+
+ private:
+  Session& session_;
+  Region local_;
+  std::uint64_t size_;
+};
+
+class CallStream final : public StreamTest {
+ public:
+  CallStream(Session& session, std::uint64_t size, std::uint32_t depth)
+      : request_(touched(session, size)), size_(size) {
+    client_ = connect_for_calls(session, session.prepare(TestKind::call_rate, size, depth));
+  }
+  std::error_code start(Slot& slot) noexcept override {
+    return client_.call(
+        echo_method, request_.bytes().first(size_),
+        [&slot](std::error_code error, rpc::Bytes reply) { slot.complete(&slot, error, reply.size()); });
+  }
+  std::string path() const override { return client_.explain(size_); }
+
+ private:
+  Region request_;
+  std::uint64_t size_;
+  rpc::Client client_;
+};
+
+}  // namespace
+
+std::unique_ptr<StreamTest> make_stream_test(TestKind kind, Session& session, std::uint64_t size,
+                                             std::uint32_t depth) {
+  switch (kind) {
+    case TestKind::write_bandwidth:
+      return std::make_unique<WriteStream>(session, size, depth);
+    case TestKind::read_bandwidth:
+      return std::make_unique<ReadStream>(session, size, depth);
+    case TestKind::call_rate:
+      return std::make_unique<CallStream>(session, size, depth);
+    default:
+      return std::make_unique<SendStream>(session, size, depth);
+  }
+}
+
+}  // namespace verbena::tools

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Capacities as itemised sums of the declared options: what can be posted fits by construction.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "transport/send_ring.h"
+#include "transport/wire.h"
+#include "verbena/options.h"
+
+namespace verbena::transport {
+
+/// A side sends a credit message when half the window has been used and not granted anew, and its peer can
+/// use no more than the window before it has met the last grant: two can be under way, and one may be being
+/// handled.
+inline constexpr std::uint32_t control_reserve = 3;
+/// Receives are posted in batches: so many buffers may be out of the queue.
+inline constexpr std::uint32_t repost_batch = 16;
+
+constexpr std::size_t buffer_bytes(const Options& options) {
+  constexpr std::size_t line = 64;
+  return (headers_size + options.eager_size + line - 1) / line * line;
+}
+constexpr std::size_t receives_per_peer(const Options& options) {
+  return std::size_t{options.request_depth}  // requests and messages that the peer has credit for
+         + options.call_depth                // replies to our calls
+         + options.large_depth               // releases of our large messages
+         + control_reserve;                  // credits
+}
+constexpr std::size_t receives(const Options& options) {
+  return options.peers * receives_per_peer(options) + repost_batch;
+}
+constexpr std::uint32_t sends_per_peer(const Options& options) {
+  return options.request_depth      // requests and messages
+         + options.call_depth       // replies
+         + 2 * options.large_depth  // reads of large messages, and their releases
+         + control_reserve          // credits
+         + options.send_depth       // the program's operations
+         + 2 * signal_interval      // completed, but not yet announced
+         + 1;                       // the one that announces them when the connection is closed
+}
+/// What the program starts, starts while fewer than so many sends are under way: the peer's window alone
+/// doesn't bound it (the peer may declare any, and grants come back before sends are announced), and what has
+/// a reserve of its own always finds its place.
+constexpr std::uint32_t request_limit(const Options& options) {
+  return options.request_depth + options.send_depth + signal_interval;
+}
+constexpr std::uint32_t one_sided_limit(const Options& options) {
+  return options.send_depth + 2 * signal_interval;
+}
+constexpr std::size_t completions(const Options& options) {
+  return options.peers * (std::size_t{sends_per_peer(options)} + 1)  // and the drain marker
+         + receives(options);
+}
+
+}  // namespace verbena::transport

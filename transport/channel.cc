@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport/channel.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "core/error.h"
+#include "transport/budget.h"
+#include "transport/engine.h"
+
+namespace verbena::transport {
+
+Channel::Channel(Engine& engine, std::uint32_t index)
+    : engine_(engine),
+      index_(index),
+      request_limit_(request_limit(engine.options())),
+      one_sided_limit_(one_sided_limit(engine.options())),
+      send_limit_(sends_per_peer(engine.options())),
+      ring_(sends_per_peer(engine.options()), index),
+      outgoing_(engine.options().large_depth) {
+  for (std::uint32_t i = 0; i < engine.options().large_depth; ++i) {
+    incoming_.push_back(std::make_unique<Incoming>());
+    incoming_.back()->complete = &read_done;
+    incoming_.back()->channel = this;
+  }
+}
+
+// ---- Life ----
+
+void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& theirs, std::string peer_name,
+                   std::string path) {
+  assert(state_ == State::free);
+  queue_pair.bring_up(theirs.facts);
+  queue_pair_ = &queue_pair;
+  ours_ = ours;
+  theirs_ = theirs;
+  // Neither side may count on more than the other has: our buffers are as long as our own options say.
+  theirs_.eager_size = std::min(ours.eager_size, theirs.eager_size);
+  theirs_.call_depth = std::min(ours.call_depth, theirs.call_depth);
+  theirs_.large_depth = std::min(ours.large_depth, theirs.large_depth);
+  epoch_ = static_cast<std::uint16_t>(ours.epoch);
+  inline_limit_ = std::min(queue_pair.inline_size(), staging_size);
+  granted_by_peer_ = theirs.request_depth;
+  granted_ = grant_told_ = ours.request_depth;
+  requests_sent_ = requests_received_ = replies_owed_ = 0;
+  ring_.clear();
+  error_ = {};
+  why_.clear();
+  peer_name_ = std::move(peer_name);
+  path_ = std::move(path);
+  linger_until_ = 0;
+  state_ = State::open;
+}
+
+void Channel::fail(std::error_code error, std::string why) noexcept {
+  if (state_ != State::open) return;
+  state_ = State::draining;
+  error_ = error;
+  why_ = std::move(why);
+  if (close_lifeline) std::exchange(close_lifeline, nullptr)();
+  engine_.retire(*this);
+}
+
+void Channel::close() noexcept {
+  if (state_ != State::open || is_closing()) return;
+  if (!ring_.is_empty()) {  // a write of nothing, whose completion announces all before it
+    ibv_send_wr& request = ring_.next();
+    request.num_sge = 0;
+    request.send_flags = IBV_SEND_SIGNALED;
+    request.wr.rdma = {0, 0};
+    queue_raw(request, IBV_WR_RDMA_WRITE, {});
+  }
+  flush();
+  if (state_ != State::open) return;
+  constexpr std::int64_t linger_ns = 1'000'000'000;
+  linger_until_ = engine_.now_ns() + linger_ns;
+  engine_.linger(*this);
+}
+
+void Channel::check_linger(std::int64_t now_ns) noexcept {
+  if (!is_closing() || state_ != State::open) return;
+  flush();
+  if (ring_.is_empty() || now_ns > linger_until_)
+    fail(make_error_code(errc::cancelled), "closed by this side");
+}
+
+void Channel::on_drained() noexcept {
+  if (state_ == State::draining) finish();
+}
+
+void Channel::finish() noexcept {
+  const std::error_code error = error_;
+  while (!ring_.is_empty()) {
+    const SendEntry entry = ring_.pop();
+    if (entry.buffer) entry.pool->give(entry.buffer);
+    if (entry.operation) entry.operation->complete(entry.operation, error, 0);
+  }
+  abandon_large(error);
+  queue_pair_ = nullptr;
+  lifeline.reset();
+  on_first_word = nullptr;
+  const std::string why = std::move(why_);
+  const bool by_us = is_closing();
+  const CallLayer layer = std::exchange(calls, {});
+  if (layer.closed) layer.closed(layer.self, *this, error, why);
+  const auto handler = std::move(closed_handler);
+  closed_handler = {};
+  message_handler = {};
+  ++serial_;
+  state_ = State::free;
+  if (handler && !by_us) handler(error, why);
+}
+
+void Channel::violation(const char* what) noexcept {
+  ++engine_.statistics().violations;
+  fail(make_error_code(errc::protocol_violation),
+       fmt::format("{} broke the protocol: {}; the connection was ended", peer_name_, what));
+}
+
+// ---- Completions ----
+
+void Channel::on_message(const std::byte* buffer, std::size_t length, bool& keep_buffer) {
+  MessageHeader header;
+  if (length < sizeof header) return violation("a message shorter than its header");
+  std::memcpy(&header, buffer, sizeof header);
+  if (header.epoch != epoch_) {
+    ++engine_.statistics().stale_messages;
+    return;
+  }
+  if (on_first_word) [[unlikely]]
+    std::exchange(on_first_word, nullptr)();
+  if (!is_known(static_cast<std::uint8_t>(header.kind))) return violation("a message of unknown kind");
+  note_grant(header.granted);
+  if (state_ != State::open) return;
+  ++engine_.statistics().messages_received;
+  if (needs_credit(header.kind)) {
+    if (requests_received_ == granted_) return violation("more messages than it had credit for");
+    ++requests_received_;
+  }
+  std::span<const std::byte> body(buffer + sizeof header, length - sizeof header);
+  switch (header.kind) {
+    case Kind::credit:
+      return;
+    case Kind::release:
+      return take_release(header.token);
+    case Kind::message:
+      if (!ordered_.empty()) {
+        ordered_.push_back({nullptr, body.data(), body.size()});
+        keep_buffer = true;
+        return;
+      }
+      break;
+    default:
+      break;
+  }
+  if (is_large(header.kind)) {
+    CallHeader call{};
+    LargeBody large;
+    if (is_call(header.kind)) {
+      if (body.size() < sizeof call) return violation("a call shorter than its header");
+      std::memcpy(&call, body.data(), sizeof call);
+      body = body.subspan(sizeof call);
+    }
+    if (body.size() != sizeof large) return violation("a large message without its place");
+    std::memcpy(&large, body.data(), sizeof large);
+    return take_large(header.kind, call, large, header.token);
+  }
+  // Its credit goes back with the handler's own answer: nothing leaves before the turn's end, and by then the
+  // buffer is back too.
+  if (needs_credit(header.kind)) ++granted_;
+  deliver(header.kind, body);
+  if (needs_credit(header.kind)) tell_grant_if_due();
+}
+
+void Channel::deliver(Kind kind, std::span<const std::byte> body) {
+  if (kind == Kind::message) {
+    if (message_handler && !is_closing()) message_handler(body);
+    return;
+  }
+  CallHeader call;
+  if (body.size() < sizeof call) return violation("a call shorter than its header");
+  std::memcpy(&call, body.data(), sizeof call);
+  if (kind == Kind::request && !owe_reply()) return;
+  if (calls.deliver) [[likely]] {
+    calls.deliver(calls.self, *this, kind, call, body.subspan(sizeof call));
+  } else if (kind == Kind::request) {
+    call.status = static_cast<std::int32_t>(errc::rejected);
+    send_reply(call, {});
+  }
+}
+
+// Our sends have room for so many replies and no more.
+bool Channel::owe_reply() noexcept {
+  if (replies_owed_ == ours_.call_depth) [[unlikely]] {
+    violation("more calls at once than may wait for their replies");
+    return false;
+  }
+  ++replies_owed_;
+  return true;
+}
+
+// The grant grows as receives come back; the peer hears of it on our next message, or by a message of its own
+// once half the window has been used.
+void Channel::tell_grant_if_due() noexcept {
+  if (state_ != State::open) return;
+  if (granted_ - grant_told_ < ours_.request_depth / 2u) [[likely]]
+    return;
+  queue_eager(header(Kind::credit), {}, {}, engine_.reply_sends(), nullptr);
+  ++engine_.statistics().credit_messages_sent;
+}
+
+void Channel::note_grant(std::uint32_t granted) noexcept {
+  const auto more = static_cast<std::int32_t>(granted - granted_by_peer_);
+  if (more <= 0) return;
+  if (granted - requests_sent_ > theirs_.request_depth) return violation("a grant of more than it declared");
+  granted_by_peer_ = granted;
+}
+
+void Channel::on_sent(const ibv_wc& completion) noexcept {
+  const std::uint32_t count = ring_.completed_by(completion.wr_id);
+  if (count == 0) return;
+  if (completion.status == IBV_WC_SUCCESS) [[likely]]
+    return complete_up_to(count);
+  if (state_ != State::open) return;  // completes when drained
+  // What stood before it was carried out; it and all behind it complete when the queue pair has drained.
+  complete_up_to(count - 1);
+  const errc code = core::to_errc(completion.status);
+  fail(make_error_code(code == errc::flushed ? errc::connection_lost : code),
+       core::describe(completion.status, "an operation", peer_name_));
+}
+
+void Channel::complete_up_to(std::uint32_t count) noexcept {
+  while (count-- > 0) {
+    const SendEntry entry = ring_.pop();
+    if (entry.buffer) entry.pool->give(entry.buffer);
+    if (entry.operation) entry.operation->complete(entry.operation, {}, entry.bytes);
+  }
+}
+
+void Channel::post() noexcept {
+  if (state_ != State::open) return;
+  if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]] {
+    fail(make_error_code(errc::connection_lost),
+         fmt::format("posting to {} failed: {}", peer_name_, std::strerror(error)));
+  }
+}
+
+// ---- Sending ----
+
+std::error_code Channel::check_request_class() const noexcept {
+  if (state_ != State::open || is_closing()) [[unlikely]]
+    return make_error_code(errc::connection_lost);
+  if (requests_sent_ == granted_by_peer_) [[unlikely]]
+    return make_error_code(errc::no_credit);
+  if (ring_.size() >= request_limit_) [[unlikely]]
+    return make_error_code(errc::overloaded);
+  return {};
+}
+
+MessageHeader Channel::header(Kind kind, std::uint32_t token) const noexcept {
+  return {kind, 0, epoch_, granted_, token, 0};
+}
+
+void Channel::queue_raw(ibv_send_wr& request, ibv_wr_opcode opcode, const SendEntry& entry) noexcept {
+  assert(ring_.size() < ring_.capacity() && "the reserves don't add up");
+  request.opcode = opcode;
+  ring_.push(entry);
+  engine_.mark_dirty(*this);
+}
+
+std::error_code Channel::queue_eager(const MessageHeader& header, std::span<const std::byte> second,
+                                     std::span<const std::byte> third, core::BufferPool& pool,
+                                     Operation* done) noexcept {
+  if (ring_.size() >= send_limit_) [[unlikely]] {
+    fail(make_error_code(errc::connection_lost),
+         fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
+    return make_error_code(errc::connection_lost);
+  }
+  const std::size_t length = sizeof header + second.size() + third.size();
+  SendEntry entry;
+  entry.operation = done;
+  entry.bytes = static_cast<std::uint32_t>(length - sizeof header);
+  std::byte* to = ring_.staging();
+  const bool is_inline = length <= inline_limit_;
+  if (!is_inline) {
+    entry.buffer = to = pool.take();
+    entry.pool = &pool;
+    if (!to) return make_error_code(errc::no_buffer);
+  }
+  std::memcpy(to, &header, sizeof header);
+  if (!second.empty()) std::memcpy(to + sizeof header, second.data(), second.size());
+  if (!third.empty()) std::memcpy(to + sizeof header + second.size(), third.data(), third.size());
+  ibv_send_wr& request = ring_.next();
+  ring_.pieces()[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
+                       is_inline ? 0 : pool.lkey()};
+  request.num_sge = 1;
+  request.send_flags = is_inline ? IBV_SEND_INLINE : 0;
+  grant_told_ = header.granted;
+  queue_raw(request, IBV_WR_SEND, entry);
+  ++engine_.statistics().messages_sent;
+  return {};
+}
+
+std::error_code Channel::send_message(std::span<const std::byte> bytes, Operation* done) noexcept {
+  if (const auto error = check_request_class()) return error;
+  if (bytes.size() > theirs_.eager_size) {
+    if (!done) return make_error_code(errc::message_too_long);
+    return send_large(Kind::large_message, nullptr, bytes, done, nullptr, 0);
+  }
+  if (const auto error = queue_eager(header(Kind::message), bytes, {}, engine_.request_sends(), done))
+    return error;
+  ++requests_sent_;
+  return {};
+}
+
+std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& done) noexcept {
+  if (const auto error = check_request_class()) return error;
+  std::size_t total = 0;
+  for (const Slice& piece : pieces) total += piece.length;
+  if (pieces.empty() || pieces.size() > max_pieces) return make_error_code(errc::invalid_argument);
+  if (total > theirs_.eager_size) {
+    return pieces.size() == 1 ? send_large(Kind::large_message, nullptr, {pieces[0].data, pieces[0].length},
+                                           &done, nullptr, 0)
+                              : make_error_code(errc::message_too_long);
+  }
+  // The header goes through a buffer of ours; the pieces go from where they are.
+  std::byte* buffer = engine_.request_sends().take();
+  if (!buffer) return make_error_code(errc::no_buffer);
+  const MessageHeader first = header(Kind::message);
+  std::memcpy(buffer, &first, sizeof first);
+  ibv_sge* list = ring_.pieces();
+  list[0] = {reinterpret_cast<std::uint64_t>(buffer), sizeof first, engine_.request_sends().lkey()};
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    list[i + 1] = {reinterpret_cast<std::uint64_t>(pieces[i].data),
+                   static_cast<std::uint32_t>(pieces[i].length), pieces[i].key};
+  }
+  ibv_send_wr& request = ring_.next();
+  request.num_sge = static_cast<int>(pieces.size() + 1);
+  request.send_flags = 0;
+  grant_told_ = first.granted;
+  queue_raw(request, IBV_WR_SEND,
+            {&done, buffer, &engine_.request_sends(), static_cast<std::uint32_t>(total)});
+  ++requests_sent_;
+  ++engine_.statistics().messages_sent;
+  return {};
+}
+
+std::error_code Channel::send_request(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
+  if (const auto error = check_request_class()) return error;
+  if (bytes.size() > theirs_.eager_size) [[unlikely]] {
+    return send_large(Kind::large_request, &call, bytes, nullptr, nullptr, 0);
+  }
+  if (const auto error = queue_eager(header(Kind::request), std::as_bytes(std::span(&call, 1)), bytes,
+                                     engine_.request_sends(), nullptr)) {
+    return error;
+  }
+  ++requests_sent_;
+  return {};
+}
+
+std::error_code Channel::send_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
+  if (state_ != State::open) [[unlikely]]
+    return make_error_code(errc::connection_lost);
+  assert(replies_owed_ > 0);
+  if (bytes.size() > theirs_.eager_size) [[unlikely]] {
+    const std::size_t most = std::min<std::size_t>(theirs_.large_bytes, engine_.options().large_bytes);
+    if (bytes.size() > most || bytes.size() >= 1u << 31) return make_error_code(errc::message_too_long);
+    if (!waiting_replies_.empty() || !send_large_reply(call, bytes)) {
+      waiting_replies_.push_back({call, {bytes.begin(), bytes.end()}});  // at most call_depth of them
+    }
+    return {};
+  }
+  const auto error = queue_eager(header(Kind::reply), std::as_bytes(std::span(&call, 1)), bytes,
+                                 engine_.reply_sends(), nullptr);
+  if (!error) --replies_owed_;
+  return error;
+}
+
+std::error_code Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, const RemoteRegion& remote,
+                                   std::uint64_t offset, Operation& done, std::uint64_t compare_add,
+                                   std::uint64_t swap) noexcept {
+  if (state_ != State::open || is_closing()) [[unlikely]]
+    return make_error_code(errc::connection_lost);
+  if (ring_.size() >= one_sided_limit_) [[unlikely]]
+    return make_error_code(errc::overloaded);
+  if (local.length >= 1u << 31 || offset > remote.length || local.length > remote.length - offset)
+      [[unlikely]] {
+    return make_error_code(errc::invalid_argument);
+  }
+  ibv_send_wr& request = ring_.next();
+  ring_.pieces()[0] = {reinterpret_cast<std::uint64_t>(local.data), static_cast<std::uint32_t>(local.length),
+                       local.key};
+  request.num_sge = local.length ? 1 : 0;
+  request.send_flags = opcode == IBV_WR_RDMA_WRITE && local.length <= inline_limit_ ? IBV_SEND_INLINE : 0;
+  if (opcode == IBV_WR_ATOMIC_FETCH_AND_ADD || opcode == IBV_WR_ATOMIC_CMP_AND_SWP) {
+    request.wr.atomic = {remote.address + offset, compare_add, swap, remote.key};
+  } else {
+    request.wr.rdma = {remote.address + offset, remote.key};
+  }
+  queue_raw(request, opcode, {&done, nullptr, nullptr, static_cast<std::uint32_t>(local.length)});
+  return {};
+}
+
+std::string Channel::explain() const {
+  return fmt::format(
+      "{} to {}, {}; up to {} bytes in one message, longer ones are read; {} requests in flight",
+      engine_.device().name(), peer_name_, path_, theirs_.eager_size, theirs_.request_depth);
+}
+
+std::string Channel::explain(std::size_t bytes) const {
+  if (bytes + headers_size <= inline_limit_) {
+    return fmt::format("{} bytes: inline, in the work request (up to {} bytes)", bytes,
+                       inline_limit_ - headers_size);
+  }
+  if (bytes <= theirs_.eager_size) {
+    return fmt::format("{} bytes: copied through registered buffers (up to {} bytes)", bytes,
+                       theirs_.eager_size);
+  }
+  if (bytes <= theirs_.large_bytes) {
+    return fmt::format("{} bytes: read by the receiver (up to {} bytes)", bytes, theirs_.large_bytes);
+  }
+  return fmt::format("{} bytes: too long; the peer takes up to {}", bytes, theirs_.large_bytes);
+}
+
+}  // namespace verbena::transport

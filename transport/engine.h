@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What a Loop is made of: the device, its queues and pools, the channels, and the turn that drives them all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/buffer_pool.h"
+#include "core/completion_queue.h"
+#include "core/device.h"
+#include "core/handle.h"
+#include "core/queue_pair_manager.h"
+#include "transport/channel.h"
+#include "transport/hello.h"
+#include "transport/large_area.h"
+#include "verbena/loop.h"
+#include "verbena/options.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace verbena::transport {
+
+/// Something that time matters to; the engine calls it when `due` has passed. Not owned.
+struct Ticker {
+  static constexpr std::int64_t never = INT64_MAX;
+  std::int64_t due = never;  ///< ns of the steady clock
+  void (*tick)(Ticker& self, std::int64_t now_ns) = nullptr;
+};
+
+/// Thread safety: none; it belongs to one thread. Members stand in creation order: channels are gone before
+/// pools.
+class Engine {
+ public:
+  Engine(boost::asio::io_context* context, Options options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // ---- Turning ----
+  /// Flushes, polls once, runs what completed, flushes. Returns how many completions it met.
+  std::size_t turn();
+  void flush() noexcept;
+  /// turn(), and now and then a look at Asio's descriptors and at the clock.
+  std::size_t poll();
+  /// A turn; after `spin` without any, a sleep.
+  void step();
+  void run();
+  void stop() noexcept { stopped_ = true; }
+
+  // ---- Channels ----
+  /// A free channel and an initialised queue pair for it; throws Error (overloaded) where `peers` are
+  /// connected already.
+  struct Berth {
+    Channel* channel;
+    core::QueuePair* queue_pair;
+  };
+  Berth reserve();
+  /// Gives back a berth whose connection didn't come about.
+  void abandon(const Berth& berth) noexcept;
+  Hello make_hello(HelloKind kind, const core::QueuePair& queue_pair);
+  /// Brings the channel up. Throws Error.
+  void open(const Berth& berth, const Hello& ours, const Hello& theirs, std::string peer, std::string path);
+  void retire(Channel& channel) noexcept;
+  void mark_dirty(Channel& channel) noexcept {
+    if (channel.dirty_) return;
+    channel.dirty_ = true;
+    dirty_.push_back(&channel);
+    if (asleep_) [[unlikely]]
+      wake();
+  }
+  void linger(Channel& channel) noexcept;
+  std::size_t open_channels() const noexcept;
+
+  // ---- Memory ----
+  core::BufferPool& request_sends() noexcept { return request_sends_; }
+  core::BufferPool& reply_sends() noexcept { return reply_sends_; }
+  LargeArea& large_requests() noexcept { return large_requests_; }
+  LargeArea& large_replies() noexcept { return large_replies_; }
+  LargeArea& large_copies() noexcept { return large_copies_; }
+  core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes) noexcept;
+  void give_back(const std::byte* receive_buffer) noexcept;
+  void range_came_back() noexcept;
+  std::size_t pinned_bytes() const noexcept;
+
+  // ---- The rest ----
+  core::Device& device() noexcept { return *device_; }
+  ibv_pd* pd() noexcept { return pd_.get(); }
+  const Options& options() const noexcept { return options_; }
+  Statistics& statistics() noexcept { return statistics_; }
+  boost::asio::io_context& context() noexcept;
+  /// False once the engine is gone: for handlers in a given io_context, which may outlive it.
+  std::shared_ptr<const bool> alive() const noexcept;
+  std::int64_t now_ns() const noexcept;
+  void add(Ticker& ticker) { tickers_.push_back(&ticker); }
+  void remove(Ticker& ticker) noexcept { std::erase(tickers_, &ticker); }
+
+ private:
+  struct Asio;
+  void take(const ibv_wc& completion);
+  void take_message(const ibv_wc& completion);
+  Channel* find(std::uint32_t queue_pair_number) noexcept;
+  void remember(Channel& channel) noexcept;
+  void forget(Channel& channel) noexcept;
+  void post_receives() noexcept;
+  void end_channels() noexcept;
+  void tick() noexcept;
+  void sleep();
+  bool arm_and_look();
+  void pump();
+  void wake() noexcept;
+  void look_at_descriptors();
+
+  Options options_;
+  std::unique_ptr<core::Device> device_;
+  core::Handle<ibv_pd> pd_;
+  core::CompletionQueue completions_;
+  core::Handle<ibv_srq> receives_;
+  core::BufferPool receive_pool_;
+  core::BufferPool request_sends_;
+  core::BufferPool reply_sends_;
+  LargeArea large_requests_;
+  LargeArea large_replies_;
+  LargeArea large_copies_;
+  core::QueuePairManager queue_pairs_;
+  std::vector<std::unique_ptr<Channel>> channels_;
+  std::vector<Channel*> by_number_;  // open addressing by queue pair number; a power of two long
+  std::vector<Channel*> dirty_;
+  std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
+  std::vector<Channel*> lingering_;
+  std::vector<Ticker*> tickers_;
+  std::vector<std::byte*> returned_;  // receive buffers to be posted again
+  Statistics statistics_;
+  std::uint32_t turns_to_tick_ = 0;
+  std::uint32_t idle_turns_ = 0;
+  std::uint32_t polls_ = 0;
+  std::int64_t idle_since_ = 0;
+  std::int64_t looked_ = 0;
+  bool turning_ = false;
+  bool stopped_ = false;
+  bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer
+  std::unique_ptr<Asio> asio_;
+};
+
+}  // namespace verbena::transport

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What messages look like on the wire; docs/wire.md says the same in a table. Little-endian, as all hosts
+/// are that Verbena builds for.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace verbena::transport {
+
+static_assert(std::endian::native == std::endian::little, "the headers below are sent as they lie in memory");
+
+/// Each kind draws on one of the receiver's reserves, so that none can use up another's.
+enum class Kind : std::uint8_t {
+  message = 1,        ///< request reserve: a credit each
+  large_message = 2,  ///< request reserve; body: LargeBody
+  credit = 3,         ///< control reserve: at most two under way
+  release = 4,        ///< release reserve: the large message `token` has been read
+  request = 16,       ///< request reserve
+  large_request = 17,
+  reply = 32,  ///< reply reserve: whoever calls has reserved it
+  large_reply = 33,
+};
+constexpr bool is_known(std::uint8_t kind) {
+  switch (static_cast<Kind>(kind)) {
+    case Kind::message:
+    case Kind::large_message:
+    case Kind::credit:
+    case Kind::release:
+    case Kind::request:
+    case Kind::large_request:
+    case Kind::reply:
+    case Kind::large_reply:
+      return true;
+  }
+  return false;
+}
+constexpr bool needs_credit(Kind kind) {
+  return kind == Kind::message || kind == Kind::large_message || kind == Kind::request ||
+         kind == Kind::large_request;
+}
+constexpr bool is_large(Kind kind) {
+  return kind == Kind::large_message || kind == Kind::large_request || kind == Kind::large_reply;
+}
+constexpr bool is_call(Kind kind) {
+  return static_cast<std::uint8_t>(kind) >= 16;
+}
+
+/// Begins every message.
+struct MessageHeader {
+  Kind kind;
+  std::uint8_t flags;   ///< 0
+  std::uint16_t epoch;  ///< of the connection: what comes from an earlier one is dropped
+  std::uint32_t
+      granted;  ///< messages of the request reserve that the receiver of this may have sent in all, mod 2^32
+  std::uint32_t token;  ///< of a large message, and of its release
+  std::uint32_t reserved;
+};
+static_assert(sizeof(MessageHeader) == 16 && std::is_trivially_copyable_v<MessageHeader>);
+
+/// Follows in calls: 32 bytes of headers, so that an 8-byte call fits into 48 (one cache line of soft0's
+/// ring).
+struct CallHeader {
+  std::uint32_t slot;        ///< of the caller's table of calls
+  std::uint32_t generation;  ///< of that slot: a late reply finds another
+  std::uint32_t method;      ///< requests
+  std::int32_t status;       ///< replies: 0 or an errc
+};
+static_assert(sizeof(CallHeader) == 16 && std::is_trivially_copyable_v<CallHeader>);
+
+/// Where the receiver reads a large message's payload.
+struct LargeBody {
+  std::uint64_t address;
+  std::uint64_t length;
+  std::uint32_t key;
+  std::uint32_t reserved;
+};
+static_assert(sizeof(LargeBody) == 24 && std::is_trivially_copyable_v<LargeBody>);
+
+inline constexpr std::size_t headers_size = sizeof(MessageHeader) + sizeof(CallHeader);
+
+}  // namespace verbena::transport
