@@ -113,25 +113,23 @@ void ClientState::free_slot(std::uint32_t slot) noexcept {
   free_.push_back(slot);
 }
 
+// In the order of their deadlines, however many have passed at once. A handler may call anew, or destroy
+// this.
 void ClientState::expire(std::int64_t now_ns) noexcept {
-  std::int64_t next = transport::Ticker::never;
-  deadlines_.due = next;
   const auto alive = alive_;
-  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
-    Call& call = calls_[slot];
-    if (call.use != Use::waiting) continue;
-    if (call.due > now_ns) {
-      next = std::min(next, call.due);
-      continue;
-    }
+  while (*alive) {
+    deadlines_.due = transport::Ticker::never;
+    const auto first = std::ranges::min_element(calls_, {}, &Call::due);  // only those that wait have one
+    if (first == calls_.end()) return;
+    deadlines_.due = first->due;
+    if (first->due > now_ns) return;
+    const auto slot = static_cast<std::uint32_t>(first - calls_.begin());
     if (transport::Channel* channel = connection_.channel()) channel->revoke_request(slot);
-    call.use = Use::expired;
-    call.due = transport::Ticker::never;
+    first->use = Use::expired;
+    first->due = transport::Ticker::never;
     --in_flight_;
-    call.handler(make_error_code(errc::timed_out), {});
-    if (!*alive) return;
+    first->handler(make_error_code(errc::timed_out), {});
   }
-  deadlines_.due = std::min(deadlines_.due, next);  // a handler may have called anew
 }
 
 void ClientState::complete_all(std::error_code error) noexcept {
@@ -140,6 +138,7 @@ void ClientState::complete_all(std::error_code error) noexcept {
   for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
     if (calls_[slot].use != Use::waiting) continue;
     calls_[slot].use = Use::expired;
+    calls_[slot].due = transport::Ticker::never;
     --in_flight_;
     calls_[slot].handler(error, {});
     if (!ending && !*alive) return;

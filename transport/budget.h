@@ -12,8 +12,8 @@
 namespace verbena::transport {
 
 /// A side sends a credit message when half the window has been used and not granted anew, and its peer can
-/// use no more than the window before it has met the last grant: two can be under way, and one may be being
-/// handled.
+/// use no more than the window before it has met the last grant: two can be under way (three where the window
+/// is three), or one of them being handled.
 inline constexpr std::uint32_t control_reserve = 3;
 /// Receives are posted in batches: so many buffers may be out of the queue.
 inline constexpr std::uint32_t repost_batch = 16;

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "core/copy_bytes.h"
 #include "core/error.h"
 #include "transport/budget.h"
 #include "transport/engine.h"
@@ -67,11 +68,13 @@ void Channel::fail(std::error_code error, std::string why) noexcept {
 void Channel::close() noexcept {
   if (state_ != State::open || is_closing()) return;
   if (!ring_.is_empty()) {  // a write of nothing, whose completion announces all before it
-    ibv_send_wr& request = ring_.next();
-    request.num_sge = 0;
-    request.send_flags = IBV_SEND_SIGNALED;
-    request.wr.rdma = {0, 0};
-    queue_raw(request, IBV_WR_RDMA_WRITE, {});
+    SendSlot& slot = ring_.next();
+    slot.request.opcode = IBV_WR_RDMA_WRITE;
+    slot.request.num_sge = 0;
+    slot.request.send_flags = IBV_SEND_SIGNALED;
+    slot.request.wr.rdma = {0, 0};
+    slot.entry = {};
+    queue();
   }
   flush();
   if (state_ != State::open) return;
@@ -123,9 +126,9 @@ void Channel::violation(const char* what) noexcept {
 // ---- Completions ----
 
 void Channel::on_message(const std::byte* buffer, std::size_t length, bool& keep_buffer) {
-  MessageHeader header;
-  if (length < sizeof header) return violation("a message shorter than its header");
-  std::memcpy(&header, buffer, sizeof header);
+  if (length < sizeof(MessageHeader)) [[unlikely]]
+    return violation("a message shorter than its header");
+  const auto& header = *reinterpret_cast<const MessageHeader*>(buffer);  // ours alone by now
   if (header.epoch != epoch_) {
     ++engine_.statistics().stale_messages;
     return;
@@ -180,15 +183,14 @@ void Channel::deliver(Kind kind, std::span<const std::byte> body) {
     if (message_handler && !is_closing()) message_handler(body);
     return;
   }
-  CallHeader call;
-  if (body.size() < sizeof call) return violation("a call shorter than its header");
-  std::memcpy(&call, body.data(), sizeof call);
+  if (body.size() < sizeof(CallHeader)) [[unlikely]]
+    return violation("a call shorter than its header");
+  const auto& call = *reinterpret_cast<const CallHeader*>(body.data());
   if (kind == Kind::request && !owe_reply()) return;
   if (calls.deliver) [[likely]] {
     calls.deliver(calls.self, *this, kind, call, body.subspan(sizeof call));
   } else if (kind == Kind::request) {
-    call.status = static_cast<std::int32_t>(errc::rejected);
-    send_reply(call, {});
+    send_reply({call.slot, call.generation, 0, static_cast<std::int32_t>(errc::rejected)}, {});
   }
 }
 
@@ -208,7 +210,7 @@ void Channel::tell_grant_if_due() noexcept {
   if (state_ != State::open) return;
   if (granted_ - grant_told_ < ours_.request_depth / 2u) [[likely]]
     return;
-  queue_eager(header(Kind::credit), {}, {}, engine_.reply_sends(), nullptr);
+  queue_eager(header(Kind::credit), nullptr, {}, engine_.reply_sends(), nullptr);
   ++engine_.statistics().credit_messages_sent;
 }
 
@@ -264,42 +266,41 @@ MessageHeader Channel::header(Kind kind, std::uint32_t token) const noexcept {
   return {kind, 0, epoch_, granted_, token, 0};
 }
 
-void Channel::queue_raw(ibv_send_wr& request, ibv_wr_opcode opcode, const SendEntry& entry) noexcept {
+void Channel::queue() noexcept {
   assert(ring_.size() < ring_.capacity() && "the reserves don't add up");
-  request.opcode = opcode;
-  ring_.push(entry);
+  ring_.push();
   engine_.mark_dirty(*this);
 }
 
-std::error_code Channel::queue_eager(const MessageHeader& header, std::span<const std::byte> second,
-                                     std::span<const std::byte> third, core::BufferPool& pool,
+std::error_code Channel::queue_eager(const MessageHeader& header, const CallHeader* call,
+                                     std::span<const std::byte> body, core::BufferPool& pool,
                                      Operation* done) noexcept {
   if (ring_.size() >= send_limit_) [[unlikely]] {
     fail(make_error_code(errc::connection_lost),
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
     return make_error_code(errc::connection_lost);
   }
-  const std::size_t length = sizeof header + second.size() + third.size();
-  SendEntry entry;
-  entry.operation = done;
-  entry.bytes = static_cast<std::uint32_t>(length - sizeof header);
-  std::byte* to = ring_.staging();
+  const std::size_t before_body = sizeof header + (call ? sizeof *call : 0);
+  const std::size_t length = before_body + body.size();
+  SendSlot& slot = ring_.next();
+  std::byte* to = slot.staging.data();
+  std::byte* buffer = nullptr;
   const bool is_inline = length <= inline_limit_;
   if (!is_inline) {
-    entry.buffer = to = pool.take();
-    entry.pool = &pool;
+    to = buffer = pool.take();
     if (!to) return make_error_code(errc::no_buffer);
   }
-  std::memcpy(to, &header, sizeof header);
-  if (!second.empty()) std::memcpy(to + sizeof header, second.data(), second.size());
-  if (!third.empty()) std::memcpy(to + sizeof header + second.size(), third.data(), third.size());
-  ibv_send_wr& request = ring_.next();
-  ring_.pieces()[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
-                       is_inline ? 0 : pool.lkey()};
-  request.num_sge = 1;
-  request.send_flags = is_inline ? IBV_SEND_INLINE : 0;
+  write_header(to, header);
+  if (call) write_header(to + sizeof header, *call);
+  core::copy_bytes(to + before_body, body.data(), body.size());
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
+                    is_inline ? 0 : pool.lkey()};
+  slot.request.opcode = IBV_WR_SEND;
+  slot.request.num_sge = 1;
+  slot.request.send_flags = is_inline ? IBV_SEND_INLINE : 0;
+  slot.entry = {done, buffer, &pool, static_cast<std::uint32_t>(length - sizeof header)};
   grant_told_ = header.granted;
-  queue_raw(request, IBV_WR_SEND, entry);
+  queue();
   ++engine_.statistics().messages_sent;
   return {};
 }
@@ -310,7 +311,7 @@ std::error_code Channel::send_message(std::span<const std::byte> bytes, Operatio
     if (!done) return make_error_code(errc::message_too_long);
     return send_large(Kind::large_message, nullptr, bytes, done, nullptr, 0);
   }
-  if (const auto error = queue_eager(header(Kind::message), bytes, {}, engine_.request_sends(), done))
+  if (const auto error = queue_eager(header(Kind::message), nullptr, bytes, engine_.request_sends(), done))
     return error;
   ++requests_sent_;
   return {};
@@ -330,19 +331,19 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   std::byte* buffer = engine_.request_sends().take();
   if (!buffer) return make_error_code(errc::no_buffer);
   const MessageHeader first = header(Kind::message);
-  std::memcpy(buffer, &first, sizeof first);
-  ibv_sge* list = ring_.pieces();
-  list[0] = {reinterpret_cast<std::uint64_t>(buffer), sizeof first, engine_.request_sends().lkey()};
+  write_header(buffer, first);
+  SendSlot& slot = ring_.next();
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(buffer), sizeof first, engine_.request_sends().lkey()};
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    list[i + 1] = {reinterpret_cast<std::uint64_t>(pieces[i].data),
-                   static_cast<std::uint32_t>(pieces[i].length), pieces[i].key};
+    slot.pieces[i + 1] = {reinterpret_cast<std::uint64_t>(pieces[i].data),
+                          static_cast<std::uint32_t>(pieces[i].length), pieces[i].key};
   }
-  ibv_send_wr& request = ring_.next();
-  request.num_sge = static_cast<int>(pieces.size() + 1);
-  request.send_flags = 0;
+  slot.request.opcode = IBV_WR_SEND;
+  slot.request.num_sge = static_cast<int>(pieces.size() + 1);
+  slot.request.send_flags = 0;
+  slot.entry = {&done, buffer, &engine_.request_sends(), static_cast<std::uint32_t>(total)};
   grant_told_ = first.granted;
-  queue_raw(request, IBV_WR_SEND,
-            {&done, buffer, &engine_.request_sends(), static_cast<std::uint32_t>(total)});
+  queue();
   ++requests_sent_;
   ++engine_.statistics().messages_sent;
   return {};
@@ -353,8 +354,7 @@ std::error_code Channel::send_request(const CallHeader& call, std::span<const st
   if (bytes.size() > theirs_.eager_size) [[unlikely]] {
     return send_large(Kind::large_request, &call, bytes, nullptr, nullptr, 0);
   }
-  if (const auto error = queue_eager(header(Kind::request), std::as_bytes(std::span(&call, 1)), bytes,
-                                     engine_.request_sends(), nullptr)) {
+  if (const auto error = queue_eager(header(Kind::request), &call, bytes, engine_.request_sends(), nullptr)) {
     return error;
   }
   ++requests_sent_;
@@ -373,34 +373,73 @@ std::error_code Channel::send_reply(const CallHeader& call, std::span<const std:
     }
     return {};
   }
-  const auto error = queue_eager(header(Kind::reply), std::as_bytes(std::span(&call, 1)), bytes,
-                                 engine_.reply_sends(), nullptr);
+  const auto error = queue_eager(header(Kind::reply), &call, bytes, engine_.reply_sends(), nullptr);
   if (!error) --replies_owed_;
   return error;
 }
 
-std::error_code Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, const RemoteRegion& remote,
-                                   std::uint64_t offset, Operation& done, std::uint64_t compare_add,
-                                   std::uint64_t swap) noexcept {
-  if (state_ != State::open || is_closing()) [[unlikely]]
-    return make_error_code(errc::connection_lost);
-  if (ring_.size() >= one_sided_limit_) [[unlikely]]
-    return make_error_code(errc::overloaded);
+/// What every one-sided operation asks first; the next slot, its piece and its entry filled in, or why not.
+inline SendSlot* Channel::begin_one_sided(const Slice& local, const RemoteRegion& remote,
+                                          std::uint64_t offset, Operation& done,
+                                          std::error_code& error) noexcept {
+  if (state_ != State::open || is_closing()) [[unlikely]] {
+    error = make_error_code(errc::connection_lost);
+    return nullptr;
+  }
+  if (ring_.size() >= one_sided_limit_) [[unlikely]] {
+    error = make_error_code(errc::overloaded);
+    return nullptr;
+  }
   if (local.length >= 1u << 31 || offset > remote.length || local.length > remote.length - offset)
       [[unlikely]] {
-    return make_error_code(errc::invalid_argument);
+    error = make_error_code(errc::invalid_argument);
+    return nullptr;
   }
-  ibv_send_wr& request = ring_.next();
-  ring_.pieces()[0] = {reinterpret_cast<std::uint64_t>(local.data), static_cast<std::uint32_t>(local.length),
-                       local.key};
-  request.num_sge = local.length ? 1 : 0;
-  request.send_flags = opcode == IBV_WR_RDMA_WRITE && local.length <= inline_limit_ ? IBV_SEND_INLINE : 0;
-  if (opcode == IBV_WR_ATOMIC_FETCH_AND_ADD || opcode == IBV_WR_ATOMIC_CMP_AND_SWP) {
-    request.wr.atomic = {remote.address + offset, compare_add, swap, remote.key};
-  } else {
-    request.wr.rdma = {remote.address + offset, remote.key};
-  }
-  queue_raw(request, opcode, {&done, nullptr, nullptr, static_cast<std::uint32_t>(local.length)});
+  SendSlot& slot = ring_.next();
+  const auto length = static_cast<std::uint32_t>(local.length);
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(local.data), length, local.key};
+  slot.request.num_sge = length ? 1 : 0;
+  slot.entry = {&done, nullptr, nullptr, length};
+  return &slot;
+}
+
+std::error_code Channel::put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
+                             Operation& done) noexcept {
+  std::error_code error;
+  SendSlot* slot = begin_one_sided(from, to, offset, done, error);
+  if (!slot) [[unlikely]]
+    return error;
+  slot->request.opcode = IBV_WR_RDMA_WRITE;
+  slot->request.send_flags = from.length <= inline_limit_ ? IBV_SEND_INLINE : 0;
+  slot->request.wr.rdma = {to.address + offset, to.key};
+  queue();
+  return {};
+}
+
+std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
+                             Operation& done) noexcept {
+  std::error_code error;
+  SendSlot* slot = begin_one_sided(into, from, offset, done, error);
+  if (!slot) [[unlikely]]
+    return error;
+  slot->request.opcode = IBV_WR_RDMA_READ;
+  slot->request.send_flags = 0;
+  slot->request.wr.rdma = {from.address + offset, from.key};
+  queue();
+  return {};
+}
+
+std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
+                                std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
+                                Operation& done) noexcept {
+  std::error_code error;
+  SendSlot* slot = begin_one_sided(former, at, offset, done, error);
+  if (!slot) [[unlikely]]
+    return error;
+  slot->request.opcode = opcode;
+  slot->request.send_flags = 0;
+  slot->request.wr.atomic = {at.address + offset, compare_add, swap, at.key};
+  queue();
   return {};
 }
 

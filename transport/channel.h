@@ -78,9 +78,13 @@ class Channel {
   std::error_code send_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept;
   /// Takes back the peer's right to read the large request of call `slot`, if it has one.
   void revoke_request(std::uint32_t slot) noexcept;
-  std::error_code one_sided(ibv_wr_opcode opcode, const Slice& local, const RemoteRegion& remote,
-                            std::uint64_t offset, Operation& done, std::uint64_t compare_add = 0,
-                            std::uint64_t swap = 0) noexcept;
+  std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
+                      Operation& done) noexcept;
+  std::error_code get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
+                      Operation& done) noexcept;
+  std::error_code atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
+                         std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
+                         Operation& done) noexcept;
 
   // ---- What it is ----
   State state() const noexcept { return state_; }
@@ -104,7 +108,7 @@ class Channel {
   /// Runs before the first message is looked at: a peer that speaks is connected, whatever the exchange has
   /// heard yet.
   std::function<void()> on_first_word;
-  /// Keeps the exchange's socket, whose end is the peer's end; closed with the channel.
+  /// Keeps the exchange's socket or rdma_cm id, whose end is the peer's end; closed with the channel.
   std::shared_ptr<void> lifeline;
   /// Set where the lifeline has to be told: closes it.
   std::function<void()> close_lifeline;
@@ -113,11 +117,14 @@ class Channel {
   // channel.cc
   std::error_code check_request_class() const noexcept;
   MessageHeader header(Kind kind, std::uint32_t token = 0) const noexcept;
-  /// Queues one eager message of up to three parts, inline or copied. `pool`: where a buffer comes from.
-  std::error_code queue_eager(const MessageHeader& header, std::span<const std::byte> second,
-                              std::span<const std::byte> third, core::BufferPool& pool,
+  /// Queues one eager message, inline or copied. `call`: may be null; `pool`: where a buffer comes from.
+  std::error_code queue_eager(const MessageHeader& header, const CallHeader* call,
+                              std::span<const std::byte> body, core::BufferPool& pool,
                               Operation* done) noexcept;
-  void queue_raw(ibv_send_wr& request, ibv_wr_opcode opcode, const SendEntry& entry) noexcept;
+  SendSlot* begin_one_sided(const Slice& local, const RemoteRegion& remote, std::uint64_t offset,
+                            Operation& done, std::error_code& error) noexcept;
+  /// Queues what the ring's next slot was filled with.
+  void queue() noexcept;
   void post() noexcept;
   void complete_up_to(std::uint32_t count) noexcept;
   void note_grant(std::uint32_t granted) noexcept;

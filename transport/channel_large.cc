@@ -39,9 +39,8 @@ std::error_code Channel::send_large(Kind kind, const CallHeader* call, std::span
   const auto place = static_cast<std::size_t>(free - places.begin());
   free->generation = (free->generation + 1) & 0xff'ffff;
   const MessageHeader first = header(kind, token_of(place, free->generation));
-  const auto second = call ? std::as_bytes(std::span(call, 1)) : std::span<const std::byte>{};
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
-  if (const auto error = queue_eager(first, second, std::as_bytes(std::span(&body, 1)), pool, nullptr)) {
+  if (const auto error = queue_eager(first, call, std::as_bytes(std::span(&body, 1)), pool, nullptr)) {
     free->registration.reset();
     return error;
   }
@@ -105,7 +104,8 @@ void Channel::revoke_request(std::uint32_t slot) noexcept {
 }
 
 void Channel::take_large(Kind kind, const CallHeader& call, const LargeBody& body, std::uint32_t token) {
-  if (body.length == 0 || body.length > engine_.options().large_bytes)
+  constexpr std::uint64_t longest = (1ull << 31) - 1;  // of one work request
+  if (body.length == 0 || body.length > std::min<std::uint64_t>(engine_.options().large_bytes, longest))
     return violation("a large message of a length that was never agreed on");
   const auto free = std::ranges::find_if(incoming_, [](const auto& incoming) { return !incoming->in_use; });
   if (free == incoming_.end()) return violation("more large messages than it declared");
@@ -131,14 +131,15 @@ bool Channel::begin_read(Incoming& incoming) noexcept {
   LargeArea& area = area_of(incoming.kind);
   incoming.memory = area.take(incoming.body.length);
   if (!incoming.memory) return false;  // tried again when a range comes back
-  ibv_send_wr& request = ring_.next();
-  ring_.pieces()[0] = {reinterpret_cast<std::uint64_t>(incoming.memory),
-                       static_cast<std::uint32_t>(incoming.body.length), area.lkey()};
-  request.num_sge = 1;
-  request.send_flags = 0;
-  request.wr.rdma = {incoming.body.address, incoming.body.key};
-  queue_raw(request, IBV_WR_RDMA_READ,
-            {&incoming, nullptr, nullptr, static_cast<std::uint32_t>(incoming.body.length)});
+  const auto length = static_cast<std::uint32_t>(incoming.body.length);
+  SendSlot& slot = ring_.next();
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(incoming.memory), length, area.lkey()};
+  slot.request.opcode = IBV_WR_RDMA_READ;
+  slot.request.num_sge = 1;
+  slot.request.send_flags = 0;
+  slot.request.wr.rdma = {incoming.body.address, incoming.body.key};
+  slot.entry = {&incoming, nullptr, nullptr, length};
+  queue();
   return true;
 }
 
@@ -147,8 +148,8 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
   Channel& channel = *incoming.channel;
   if (error) return;  // the channel is ending: abandon_large() cleans up
   ++channel.engine_.statistics().large_messages_read;
-  channel.queue_eager(channel.header(Kind::release, incoming.token), {}, {}, channel.engine_.reply_sends(),
-                      nullptr);
+  channel.queue_eager(channel.header(Kind::release, incoming.token), nullptr, {},
+                      channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
   if (incoming.kind == Kind::large_message) return channel.deliver_ordered();
   channel.finish_read(incoming);

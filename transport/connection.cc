@@ -42,33 +42,36 @@ void Connection::close() noexcept {
   channel_ = nullptr;
 }
 
+// On the data path a lookup that doesn't ask for more than the handle's own: the channel knows its state.
+inline transport::Channel* Connection::current() const noexcept {
+  return channel_ && channel_->serial() == serial_ ? channel_ : nullptr;
+}
+
 std::error_code Connection::send(std::span<const std::byte> bytes, Operation& done) noexcept {
-  transport::Channel* open = channel();
+  transport::Channel* open = current();
   return open ? open->send_message(bytes, &done) : make_error_code(errc::connection_lost);
 }
 
 std::error_code Connection::send(std::span<const std::byte> bytes) noexcept {
-  transport::Channel* open = channel();
+  transport::Channel* open = current();
   return open ? open->send_message(bytes, nullptr) : make_error_code(errc::connection_lost);
 }
 
 std::error_code Connection::send(std::span<const Slice> pieces, Operation& done) noexcept {
-  transport::Channel* open = channel();
+  transport::Channel* open = current();
   return open ? open->send_pieces(pieces, done) : make_error_code(errc::connection_lost);
 }
 
 std::error_code Connection::put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                                 Operation& done) noexcept {
-  transport::Channel* open = channel();
-  return open ? open->one_sided(IBV_WR_RDMA_WRITE, from, to, offset, done)
-              : make_error_code(errc::connection_lost);
+  transport::Channel* open = current();
+  return open ? open->put(from, to, offset, done) : make_error_code(errc::connection_lost);
 }
 
 std::error_code Connection::get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
                                 Operation& done) noexcept {
-  transport::Channel* open = channel();
-  return open ? open->one_sided(IBV_WR_RDMA_READ, into, from, offset, done)
-              : make_error_code(errc::connection_lost);
+  transport::Channel* open = current();
+  return open ? open->get(into, from, offset, done) : make_error_code(errc::connection_lost);
 }
 
 namespace {
@@ -82,19 +85,19 @@ bool is_word(const Slice& former, const RemoteRegion& at, std::uint64_t offset) 
 
 std::error_code Connection::fetch_add(const Slice& former, const RemoteRegion& at, std::uint64_t offset,
                                       std::uint64_t add, Operation& done) noexcept {
-  transport::Channel* open = channel();
+  transport::Channel* open = current();
   if (!open) return make_error_code(errc::connection_lost);
   if (!is_word(former, at, offset)) return make_error_code(errc::invalid_argument);
-  return open->one_sided(IBV_WR_ATOMIC_FETCH_AND_ADD, former, at, offset, done, add);
+  return open->atomic(IBV_WR_ATOMIC_FETCH_AND_ADD, former, at, offset, add, 0, done);
 }
 
 std::error_code Connection::compare_swap(const Slice& former, const RemoteRegion& at, std::uint64_t offset,
                                          std::uint64_t expected, std::uint64_t desired,
                                          Operation& done) noexcept {
-  transport::Channel* open = channel();
+  transport::Channel* open = current();
   if (!open) return make_error_code(errc::connection_lost);
   if (!is_word(former, at, offset)) return make_error_code(errc::invalid_argument);
-  return open->one_sided(IBV_WR_ATOMIC_CMP_AND_SWP, former, at, offset, done, expected, desired);
+  return open->atomic(IBV_WR_ATOMIC_CMP_AND_SWP, former, at, offset, expected, desired, done);
 }
 
 void Connection::on_message(Handler<void(std::span<const std::byte>)> handler) {

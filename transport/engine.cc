@@ -155,7 +155,7 @@ std::size_t Engine::turn() {
   return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
-void Engine::flush() noexcept {
+void Engine::flush_dirty() noexcept {
   for (std::size_t i = 0; i < dirty_.size(); ++i) {
     dirty_[i]->dirty_ = false;
     dirty_[i]->flush();
@@ -193,8 +193,9 @@ void Engine::take_message(const ibv_wc& completion) {
 
 Channel* Engine::find(std::uint32_t number) noexcept {
   const std::size_t mask = by_number_.size() - 1;
-  for (std::size_t at = number & mask; by_number_[at]; at = (at + 1) & mask) {
-    if (by_number_[at]->queue_pair_number() == number) return by_number_[at];
+  for (std::size_t at = number & mask; by_number_[at].channel; at = (at + 1) & mask) {
+    if (by_number_[at].number == number) [[likely]]
+      return by_number_[at].channel;
   }
   return nullptr;
 }
@@ -202,13 +203,13 @@ Channel* Engine::find(std::uint32_t number) noexcept {
 void Engine::remember(Channel& channel) noexcept {
   const std::size_t mask = by_number_.size() - 1;
   std::size_t at = channel.queue_pair_number() & mask;
-  while (by_number_[at]) at = (at + 1) & mask;
-  by_number_[at] = &channel;
+  while (by_number_[at].channel) at = (at + 1) & mask;
+  by_number_[at] = {channel.queue_pair_number(), &channel};
 }
 
 void Engine::forget(Channel& channel) noexcept {
   channel.queue_pair_ = nullptr;
-  std::ranges::fill(by_number_, nullptr);  // others may stand where they do because of it
+  std::ranges::fill(by_number_, Numbered{});  // others may stand where they do because of it
   for (const auto& other : channels_) {
     if (other->queue_pair_) remember(*other);
   }

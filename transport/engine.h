@@ -46,7 +46,9 @@ class Engine {
   // ---- Turning ----
   /// Flushes, polls once, runs what completed, flushes. Returns how many completions it met.
   std::size_t turn();
-  void flush() noexcept;
+  void flush() noexcept {
+    if (!dirty_.empty()) flush_dirty();
+  }
   /// turn(), and now and then a look at Asio's descriptors and at the clock.
   std::size_t poll();
   /// A turn; after `spin` without any, a sleep.
@@ -103,6 +105,7 @@ class Engine {
 
  private:
   struct Asio;
+  void flush_dirty() noexcept;
   void take(const ibv_wc& completion);
   void take_message(const ibv_wc& completion);
   Channel* find(std::uint32_t queue_pair_number) noexcept;
@@ -130,7 +133,11 @@ class Engine {
   LargeArea large_copies_;
   core::QueuePairManager queue_pairs_;
   std::vector<std::unique_ptr<Channel>> channels_;
-  std::vector<Channel*> by_number_;  // open addressing by queue pair number; a power of two long
+  struct Numbered {
+    std::uint32_t number = 0;
+    Channel* channel = nullptr;
+  };
+  std::vector<Numbered> by_number_;  // open addressing by queue pair number; a power of two long
   std::vector<Channel*> dirty_;
   std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
   std::vector<Channel*> lingering_;

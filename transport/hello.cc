@@ -41,6 +41,12 @@ const char* kind_name(std::uint8_t kind) {
   return kind == static_cast<std::uint8_t>(core::DeviceKind::software) ? "soft0" : "an RDMA device";
 }
 
+bool is_in_range(const Hello& hello) {
+  return hello.facts.qp_number < 1u << 24 && hello.facts.packet_sequence < 1u << 24 && hello.facts.mtu >= 1 &&
+         hello.facts.mtu <= 5 && hello.request_depth > 0 && hello.call_depth > 0 && hello.large_depth > 0 &&
+         hello.eager_size >= 64;
+}
+
 }  // namespace
 
 void encode(const Hello& hello, std::span<std::byte, hello_size> to) noexcept {
@@ -95,7 +101,7 @@ std::optional<Hello> decode(std::span<const std::byte, hello_size> bytes) {
   std::ranges::copy(layout.proof, hello.proof.begin());
   hello.text.assign(layout.text, ::strnlen(layout.text, sizeof layout.text - 1));
   std::ranges::replace_if(
-      hello.text, [](unsigned char c) { return c < 0x20; }, '?');  // it may reach a terminal
+      hello.text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');  // it may reach a terminal
   return hello;
 }
 
@@ -111,11 +117,7 @@ std::string find_mismatch(const Hello& ours, const Hello& theirs) {
   if (ours.device_kind == software && theirs.facts.gid != ours.facts.gid) {
     return "soft0 reaches processes of one host only; this is another";
   }
-  if (theirs.facts.qp_number >= 1u << 24 || theirs.facts.packet_sequence >= 1u << 24 ||
-      theirs.facts.mtu < 1 || theirs.facts.mtu > 5 || theirs.request_depth == 0 || theirs.call_depth == 0 ||
-      theirs.large_depth == 0 || theirs.eager_size < 64) {
-    return "its hello has values that are out of range";
-  }
+  if (!is_in_range(ours) || !is_in_range(theirs)) return "a hello has values that are out of range";
   return {};
 }
 

@@ -19,7 +19,8 @@ inline constexpr std::uint16_t protocol_version = 1;
 inline constexpr std::size_t hello_size = 192;
 inline constexpr std::size_t proof_size = 32;
 
-/// Over TCP these 192 bytes go both ways (docs/wire.md). rdma_cm carries shorter forms: transport/cm_hello.h.
+/// Over TCP these 192 bytes go both ways (docs/wire.md). rdma_cm carries a shorter offer and another
+/// refusal: transport/cm_hello.h.
 enum class HelloKind : std::uint8_t { offer = 1, accept = 2, refuse = 3, ready = 4 };
 
 struct Hello {
@@ -36,7 +37,7 @@ struct Hello {
   core::QueuePairFacts facts;
   std::array<std::uint8_t, 16> nonce{};
   std::array<std::uint8_t, proof_size> proof{};  ///< of a shared secret; zero: none is asked for
-  std::string text;                              ///< a refusal's reason; at most 79 bytes
+  std::string text;  ///< a refusal's reason; at most 79 bytes over TCP, 139 by rdma_cm
 };
 
 void encode(const Hello& hello, std::span<std::byte, hello_size> to) noexcept;

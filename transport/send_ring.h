@@ -4,6 +4,7 @@
 
 #include <infiniband/verbs.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,23 +29,30 @@ struct SendEntry {
   std::uint32_t bytes = 0;
 };
 
-/// Entries [head, posted) are the device's, [posted, tail) wait for flush().
-/// Invariant: completions come in order, so that one for entry k is one for all up to k.
+/// A work request with all that it needs, side by side. Its id, its list and its successor are set once.
+struct SendSlot {
+  ibv_send_wr request{};
+  std::array<ibv_sge, max_gather> pieces;
+  SendEntry entry;
+  std::array<std::byte, staging_size> staging;
+};
+
+/// Slots [head, posted) are the device's, [posted, tail) wait for flush().
+/// Invariants: completions come in order, so that one for slot k is one for all up to k; `request.next` is
+/// the following slot's request, but for the last of a chain while it is being posted.
 class SendRing {
  public:
   /// `depth` is what the caller's reserves add up to: a ring that is full is the caller's mistake.
   SendRing(std::uint32_t depth, std::uint32_t channel);
 
-  /// The next work request, to be filled: opcode, pieces or inline bytes, remote address.
-  ibv_send_wr& next() noexcept { return requests_[tail_ & mask_]; }
-  ibv_sge* pieces() noexcept { return &pieces_[std::size_t{tail_ & mask_} * max_gather]; }
-  std::byte* staging() noexcept { return &staging_[std::size_t{tail_ & mask_} * staging_size]; }
+  /// The next slot, to be filled: opcode, flags, pieces or inline bytes, remote address, entry.
+  SendSlot& next() noexcept { return at(tail_); }
   /// Queues what next() was filled with.
-  void push(const SendEntry& entry) noexcept {
-    entries_[tail_ & mask_] = entry;
-    if (entry.operation) wants_completion_ = true;
-    if (tail_ != posted_) requests_[(tail_ - 1) & mask_].next = &requests_[tail_ & mask_];
-    ++tail_;
+  void push() noexcept {
+    SendSlot& slot = at(tail_++);
+    if (slot.entry.operation) wants_completion_ = true;
+    if (++since_signal_ >= signal_interval) [[unlikely]]
+      signal(slot);
   }
   bool has_queued() const noexcept { return posted_ != tail_; }
   bool is_empty() const noexcept { return head_ == tail_; }
@@ -52,31 +60,48 @@ class SendRing {
   std::uint32_t capacity() const noexcept { return mask_ + 1; }
 
   /// Posts what is queued, under one doorbell. 0 or errno: the queue pair is broken.
-  int flush(ibv_qp* qp) noexcept;
+  int flush(ibv_qp* qp) noexcept {
+    ibv_send_wr& first = at(posted_).request;
+    SendSlot& last = at(tail_ - 1);
+    if (wants_completion_) signal(last);
+    posted_ = tail_;
+    last.request.next = nullptr;
+    ibv_send_wr* bad = nullptr;
+    const int error = ibv_post_send(qp, &first, &bad);
+    last.request.next = &at(tail_).request;
+    return error;
+  }
 
   /// True if `id` is one of a ring's work requests.
   static bool owns(std::uint64_t id) noexcept { return (id & 3) == 2; }
   static std::uint32_t channel_of(std::uint64_t id) noexcept { return static_cast<std::uint32_t>(id >> 32); }
-  /// How many entries a completion of `id` completes; 0 for one that isn't under way.
+  /// How many slots a completion of `id` completes; 0 for one that isn't under way.
   std::uint32_t completed_by(std::uint64_t id) const noexcept {
     const std::uint32_t position = static_cast<std::uint32_t>(id) >> 2;
     const std::uint32_t count = ((position - head_) & mask_) + 1;
     return count <= posted_ - head_ ? count : 0;
   }
-  SendEntry pop() noexcept { return entries_[head_++ & mask_]; }
-  void clear() noexcept { head_ = posted_ = tail_ = since_signal_ = 0; }
+  SendEntry pop() noexcept { return at(head_++).entry; }
+  void clear() noexcept {
+    head_ = posted_ = tail_ = since_signal_ = 0;
+    wants_completion_ = false;
+  }
 
  private:
+  SendSlot& at(std::uint32_t position) noexcept { return slots_[position & mask_]; }
+  void signal(SendSlot& slot) noexcept {
+    slot.request.send_flags |= IBV_SEND_SIGNALED;
+    since_signal_ = 0;
+    wants_completion_ = false;
+  }
+
   std::uint32_t mask_;
   std::uint32_t head_ = 0;
   std::uint32_t posted_ = 0;
   std::uint32_t tail_ = 0;
   std::uint32_t since_signal_ = 0;
   bool wants_completion_ = false;
-  std::unique_ptr<SendEntry[]> entries_;
-  std::unique_ptr<ibv_send_wr[]> requests_;
-  std::unique_ptr<ibv_sge[]> pieces_;
-  std::unique_ptr<std::byte[]> staging_;
+  std::unique_ptr<SendSlot[]> slots_;
 };
 
 }  // namespace verbena::transport

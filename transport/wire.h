@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 namespace verbena::transport {
@@ -16,7 +17,7 @@ static_assert(std::endian::native == std::endian::little, "the headers below are
 enum class Kind : std::uint8_t {
   message = 1,        ///< request reserve: a credit each
   large_message = 2,  ///< request reserve; body: LargeBody
-  credit = 3,         ///< control reserve: at most two under way
+  credit = 3,         ///< control reserve, see budget.h
   release = 4,        ///< release reserve: the large message `token` has been read
   request = 16,       ///< request reserve
   large_request = 17,
@@ -78,6 +79,23 @@ struct LargeBody {
   std::uint32_t reserved;
 };
 static_assert(sizeof(LargeBody) == 24 && std::is_trivially_copyable_v<LargeBody>);
+
+/// Headers are written in whole words and read field by field: a device that copies the words at once needn't
+/// wait for narrower stores to be put together.
+inline void write_header(std::byte* to, const MessageHeader& header) noexcept {
+  const std::uint64_t words[] = {static_cast<std::uint64_t>(header.kind) | std::uint64_t{header.flags} << 8 |
+                                     std::uint64_t{header.epoch} << 16 | std::uint64_t{header.granted} << 32,
+                                 header.token | std::uint64_t{header.reserved} << 32};
+  std::memcpy(to, &words[0], sizeof words[0]);
+  std::memcpy(to + sizeof words[0], &words[1], sizeof words[1]);
+}
+inline void write_header(std::byte* to, const CallHeader& header) noexcept {
+  const std::uint64_t words[] = {
+      header.slot | std::uint64_t{header.generation} << 32,
+      header.method | std::uint64_t{static_cast<std::uint32_t>(header.status)} << 32};
+  std::memcpy(to, &words[0], sizeof words[0]);
+  std::memcpy(to + sizeof words[0], &words[1], sizeof words[1]);
+}
 
 inline constexpr std::size_t headers_size = sizeof(MessageHeader) + sizeof(CallHeader);
 

@@ -33,17 +33,15 @@ CompletionQueue::CompletionQueue(Context& owner, std::uint32_t queue_index, int 
 int CompletionQueue::poll(int count, ibv_wc* completions) noexcept {
   const std::lock_guard guard(lock);
   polled_.store(true, std::memory_order_relaxed);
-  if (tail_ - head_ < static_cast<std::uint32_t>(count)) progress();
   int taken = 0;
   while (taken < count && head_ != tail_) completions[taken++] = ring_[head_++ & mask_];
+  if (taken == count) return taken;
+  window_ = completions + taken;
+  window_end_ = completions + count;
+  progress();
+  taken = static_cast<int>(window_ - completions);
+  window_ = window_end_ = nullptr;
   return taken;
-}
-
-void CompletionQueue::push(const ibv_wc& completion, bool solicited) noexcept {
-  ring_[tail_++ & mask_] = completion;
-  if (armed_ != Armed::no) [[unlikely]] {
-    if (armed_ == Armed::any || solicited || completion.status != IBV_WC_SUCCESS) fire();
-  }
 }
 
 void CompletionQueue::fire() noexcept {
@@ -145,7 +143,7 @@ void CompletionQueue::serve_senders() noexcept {
   const bool look = ++idle_polls_ % polls_between_looks == 0 || std::exchange(must_look_, false);
   for (std::size_t i = 0; i < senders_.size();) {
     QueuePair& qp = *senders_[i];
-    if (look || qp.has_news()) qp.retire(look);
+    if (look || !qp.retire_acknowledged()) qp.retire(look);
     if (qp.has_outstanding()) {
       ++i;
       continue;

@@ -31,8 +31,17 @@ struct CompletionQueue : ibv_cq {
   int arm(bool solicited_only) noexcept;
 
   // The rest under `lock`.
-  bool has_room() const noexcept { return tail_ - head_ < capacity_; }
-  void push(const ibv_wc& completion, bool solicited) noexcept;
+  bool has_room() const noexcept { return window_ != window_end_ || tail_ - head_ < capacity_; }
+  /// Adds a completion, to be filled by the caller: where the user polls right now, in the user's own array.
+  ibv_wc& add(ibv_wc_status status, bool solicited) noexcept {
+    if (armed_ != Armed::no) [[unlikely]] {
+      if (armed_ == Armed::any || solicited || status != IBV_WC_SUCCESS) fire();
+    }
+    ibv_wc& completion = window_ != window_end_ ? *window_++ : ring_[tail_++ & mask_];
+    completion = {};
+    completion.status = status;
+    return completion;
+  }
   /// Takes out what `qp_number` has completed (its reset forgets it).
   void purge(std::uint32_t qp_number) noexcept;
   void progress() noexcept;
@@ -90,6 +99,9 @@ struct CompletionQueue : ibv_cq {
   Armed armed_ = Armed::no;
   std::atomic<bool> polled_{false};
   bool has_retired_ = false;
+  // While the user polls, and nothing older waits in the ring: what is left of the user's array.
+  ibv_wc* window_ = nullptr;
+  ibv_wc* window_end_ = nullptr;
   std::uint32_t capacity_;
   std::uint32_t head_ = 0;
   std::uint32_t tail_ = 0;

@@ -70,15 +70,7 @@ Context::Context() : places_(new Place[queue_pairs_per_block]) {
     return static_cast<QueuePair*>(qp)->post_receive(request, bad);
   };
   ops.post_srq_recv = [](ibv_srq* srq, ibv_recv_wr* request, ibv_recv_wr** bad) {
-    auto& shared = *static_cast<SharedReceiveQueue*>(srq);
-    const std::lock_guard guard(shared.lock);
-    for (; request; request = request->next) {
-      if (const int error = shared.queue.post(*request)) {
-        *bad = request;
-        return error;
-      }
-    }
-    return 0;
+    return static_cast<SharedReceiveQueue*>(srq)->post(request, bad);
   };
   ops.poll_cq = [](ibv_cq* cq, int count, ibv_wc* completions) {
     return static_cast<CompletionQueue*>(cq)->poll(count, completions);

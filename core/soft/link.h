@@ -42,6 +42,7 @@ struct Link {
   std::uint32_t out_consumed = 0;       ///< slots that the peer has consumed, checked
   std::atomic<std::uint32_t> heard{0};  ///< the same as last heard by the receiving side, unchecked
   std::bitset<ring_slots> was_payload;  ///< slots whose first word may be left-over payload
+  std::uint32_t clean_from = 0;  ///< from this position on there are none: short entries look no further
   Bell* bell = nullptr;
   const std::atomic<Armed>* armed = nullptr;
   Descriptor receive_event;      ///< wakes the peer's receive completion queue
@@ -70,15 +71,8 @@ struct Link {
                std::uint32_t immediate) noexcept {
     Slot& slot = next_slot();
     const std::uint32_t slots = slots_for(payload);
-    if (slots > 1) [[unlikely]]
-      mark_payload(slots);
-    was_payload.reset(out_tail & ring_mask);
-    const std::uint32_t following = (out_tail + slots) & ring_mask;
-    if (was_payload.test(following)) [[unlikely]] {
-      // Not 0, which is a lap like any other; the release below orders it.
-      out->ring[following].word.store(Slot::not_yet(out_tail + slots), std::memory_order_relaxed);
-      was_payload.reset(following);
-    }
+    if (slots > 1 || static_cast<std::int32_t>(clean_from - out_tail) > 0) [[unlikely]]
+      clear_following(slots);
     slot.acknowledged =
         in_head.load(std::memory_order_acquire);  // pairs with consume: what is freed has been read
     slot.immediate = immediate;
@@ -124,8 +118,16 @@ struct Link {
 
  private:
   std::atomic<std::uint64_t>& hazard(Role role) noexcept { return out->hazard[static_cast<int>(role)]; }
-  void mark_payload(std::uint32_t slots) noexcept {
+  /// The word behind the entry must not look like an entry's, and the entry's own payload soon may.
+  void clear_following(std::uint32_t slots) noexcept {
     for (std::uint32_t i = 1; i < slots; ++i) was_payload.set((out_tail + i) & ring_mask);
+    if (slots > 1) clean_from = out_tail + slots + ring_slots;  // overwritten, or cleared, within one lap
+    was_payload.reset(out_tail & ring_mask);
+    const std::uint32_t following = (out_tail + slots) & ring_mask;
+    if (!was_payload.test(following)) return;
+    // Not 0, which is a lap like any other; publish()'s release orders it.
+    out->ring[following].word.store(Slot::not_yet(out_tail + slots), std::memory_order_relaxed);
+    was_payload.reset(following);
   }
 };
 

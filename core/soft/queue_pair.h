@@ -22,6 +22,7 @@
 #include "core/soft/link.h"
 #include "core/soft/receive_queue.h"
 #include "core/soft/send_queue.h"
+#include "core/soft/shared_receive_queue.h"
 
 namespace verbena::core::soft {
 
@@ -54,11 +55,9 @@ struct QueuePair : ibv_qp {
   /// Completes what the peer has consumed, carries on with what waits. `look`: read the peer's progress line
   /// too.
   void retire(bool look) noexcept;
-  /// False where retire(false) would find nothing to do.
-  bool has_news() const noexcept {
-    return link.heard.load(std::memory_order_relaxed) != link.out_consumed || sends.has_waiting() ||
-           broken_ != IBV_WC_SUCCESS || sends.head_is_answered() || current_state() != IBV_QPS_RTS;
-  }
+  /// What retire(false) does in the common case: completes what the peer was heard to have consumed. False,
+  /// and nothing done, where there may be more to do.
+  bool retire_acknowledged() noexcept;
   bool has_outstanding() const noexcept { return !sends.is_empty(); }
   void ask_for_event() noexcept;
   void nudge_peer() noexcept;
@@ -137,12 +136,14 @@ struct QueuePair : ibv_qp {
   void gather(const SendRequest& request, std::uint32_t position, std::uint32_t offset, std::byte* to,
               std::uint32_t length) noexcept;
   void look_at_peer() noexcept;
+  bool complete_done() noexcept;
   void complete(const SendRequest& request, ibv_wc_status status) noexcept;
   void report_access_fault() noexcept;
   void check_patience() noexcept;
 
   // responder.cc
   bool take_entry(Slot& slot, std::uint64_t word) noexcept;
+  bool take_short_message(const Slot& slot, std::uint64_t word) noexcept;
   bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
@@ -232,9 +233,6 @@ struct QueuePair : ibv_qp {
 /// Returns the old value; the compare value travels in `compare_add` as it does in verbs.
 std::uint64_t apply_atomic(std::byte* at, bool compare, std::uint64_t compare_add,
                            std::uint64_t swap) noexcept;
-
-/// Copies so that the last bytes become visible last, as programs that poll them expect of a write.
-void place(std::byte* to, const std::byte* from, std::size_t length) noexcept;
 
 std::int64_t monotonic_ns() noexcept;
 

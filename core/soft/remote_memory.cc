@@ -10,6 +10,7 @@
 
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {
@@ -25,27 +26,11 @@ std::int64_t monotonic_ns() noexcept {
       .count();
 }
 
-void place(std::byte* to, const std::byte* from, std::size_t length) noexcept {
-  constexpr std::size_t tail = sizeof(std::uint64_t);
-  if (length == tail) [[likely]] {  // one store
-    std::memcpy(to, from, tail);
-  } else if (length > tail) {
-    const std::size_t body = length - tail;
-    std::memcpy(to, from, body);
-    std::atomic_signal_fence(std::memory_order_seq_cst);  // x86 keeps stores in order; the compiler must too
-    std::memcpy(to + body, from + body, tail);
-  } else if (length > 0) {
-    std::memcpy(to, from, length - 1);
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    to[length - 1] = from[length - 1];
-  }
-}
-
-// The caller withdraws the hazard, whatever the answer.
+// The link is up, or was. The caller withdraws the hazard, whatever the answer.
 QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t address, std::uint64_t length,
                                   unsigned access, std::byte*& mapped) noexcept {
   link.announce(role, key);
-  if (!link.is_up()) return Reach::later;
+  if (link.out->state.load(std::memory_order_acquire) != LinkState::ready) return Reach::later;
   PeerProcess& peer = *link.peer;
   const KeyEntry& entry = peer.table->keys[key_index(key)];
   const std::uint64_t word = entry.word.load(std::memory_order_acquire);
@@ -84,7 +69,7 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
 
 bool QueuePair::still_granted(std::uint32_t key) const noexcept {
   std::atomic_thread_fence(std::memory_order_acquire);  // the bytes, then the key
-  return link.is_up() &&
+  return link.out->state.load(std::memory_order_acquire) == LinkState::ready &&
          KeyEntry::key_of(link.peer->table->keys[key_index(key)].word.load(std::memory_order_relaxed)) == key;
 }
 

@@ -9,8 +9,10 @@
 #include <cstring>
 #include <mutex>
 
+#include "core/copy_bytes.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {
@@ -79,7 +81,7 @@ bool QueuePair::post_small_send(const ibv_send_wr& request) noexcept {
   const bool is_inline = request.send_flags & IBV_SEND_INLINE;
   if (piece.length > sizeof(Slot::payload) || !link.has_room(1)) return false;
   if (is_inline ? piece.length > sends.inline_size() : !local_pieces_valid({&piece, 1}, 0)) return false;
-  std::memcpy(link.next_slot().payload, reinterpret_cast<const void*>(piece.addr), piece.length);
+  copy_bytes(link.next_slot().payload, reinterpret_cast<const std::byte*>(piece.addr), piece.length);
   const bool solicited = request.send_flags & IBV_SEND_SOLICITED;
   const auto flags =
       static_cast<std::uint8_t>(slot_flag::first | slot_flag::last | (solicited ? slot_flag::solicited : 0));
@@ -381,6 +383,32 @@ void QueuePair::look_at_peer() noexcept {
   }
 }
 
+// False: the completion queue is full.
+inline bool QueuePair::complete_done() noexcept {
+  while (sends.head != sends.next) {
+    const SendRequest& request = sends.at(sends.head);
+    if (request.stage == SendRequest::Stage::sent &&
+        static_cast<std::int32_t>(link.out_consumed - request.end) < 0) {
+      break;
+    }
+    if (request.signalled) {
+      if (!send_completions().has_room()) return false;
+      complete(request, IBV_WC_SUCCESS);
+    }
+    ++sends.head;
+    send_completions().note_retired();
+  }
+  return true;
+}
+
+bool QueuePair::retire_acknowledged() noexcept {
+  if (sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) [[unlikely]]
+    return false;
+  link.hear(link.heard.load(std::memory_order_relaxed));
+  complete_done();
+  return true;
+}
+
 void QueuePair::retire(bool look) noexcept {
   if (current_state() == IBV_QPS_ERR) return flush_sends();
   const bool was_dead = look && link.is_dead();  // read before its last progress
@@ -388,17 +416,7 @@ void QueuePair::retire(bool look) noexcept {
   if (sends.has_waiting() && sends.at(sends.next).asked) take_answers();
   link.hear(link.heard.load(std::memory_order_relaxed));
   for (;;) {
-    while (sends.head != sends.next) {
-      const SendRequest& request = sends.at(sends.head);
-      if (request.stage == SendRequest::Stage::sent &&
-          static_cast<std::int32_t>(link.out_consumed - request.end) < 0) {
-        break;
-      }
-      if (request.signalled && !send_completions().has_room()) return;
-      complete(request, IBV_WC_SUCCESS);
-      ++sends.head;
-      send_completions().note_retired();
-    }
+    if (!complete_done()) return;
     if (!sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) break;
     const std::uint32_t before = sends.next;
     advance();
@@ -411,13 +429,11 @@ void QueuePair::retire(bool look) noexcept {
 
 void QueuePair::complete(const SendRequest& request, ibv_wc_status status) noexcept {
   if (status == IBV_WC_SUCCESS && !request.signalled) return;
-  ibv_wc completion{};
+  ibv_wc& completion = send_completions().add(status, false);
   completion.wr_id = request.wr_id;
-  completion.status = status;
   completion.opcode = completion_opcode(request.opcode);
   completion.byte_len = request.length;
   completion.qp_num = qp_num;
-  send_completions().push(completion, false);
 }
 
 }  // namespace verbena::core::soft

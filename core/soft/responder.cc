@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "core/copy_bytes.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
 #include "core/soft/queue_pair.h"
@@ -46,23 +47,6 @@ int QueuePair::post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept {
   return break_off;
 }
 
-bool SharedReceiveQueue::take(Receive& receive) noexcept {
-  bool reached = false;
-  {
-    const std::lock_guard guard(lock);
-    if (!queue.take(receive)) return false;
-    reached = limit != 0 && queue.size() < limit;
-    if (reached) limit = 0;
-  }
-  if (reached) {
-    ibv_async_event event{};
-    event.event_type = IBV_EVENT_SRQ_LIMIT_REACHED;
-    event.element.srq = this;
-    owner_context.events().push(event);
-  }
-  return true;
-}
-
 void QueuePair::receive() noexcept {
   unfinished_ = false;
   if (current_state() == IBV_QPS_ERR) return flush_receives();
@@ -73,6 +57,8 @@ void QueuePair::receive() noexcept {
     const std::uint64_t word = slot.word.load(std::memory_order_acquire);  // pairs with publish
     if (!link.has_entry(word)) return;
     link.heard.store(slot.acknowledged, std::memory_order_relaxed);  // checked where it is used
+    if (take_short_message(slot, word)) [[likely]]
+      continue;
     if (!take_entry(slot, word)) return;
   }
   if (!is_direct) stay_unfinished();
@@ -82,6 +68,39 @@ bool QueuePair::stay_unfinished() noexcept {
   unfinished_ = true;
   receive_completions().add_backlog(*this);
   return false;
+}
+
+// The shortest way: a whole message in one slot, into the one piece of the next receive. False, and nothing
+// done, where it is anything else.
+bool QueuePair::take_short_message(const Slot& slot, std::uint64_t word) noexcept {
+  constexpr auto whole = static_cast<std::uint32_t>(SlotKind::send) << 8 | slot_flag::first | slot_flag::last;
+  const std::uint32_t kind_and_flags = word >> 32 & 0xffff;
+  const auto length = static_cast<std::uint32_t>(word);
+  CompletionQueue& completions = receive_completions();
+  if ((kind_and_flags & ~std::uint32_t{slot_flag::solicited}) != whole || length > sizeof slot.payload ||
+      receiving_ || !completions.has_room()) {
+    return false;
+  }
+  ReceiveQueue* const queue = shared_receives ? shared_receives->exclusive() : &receives;
+  if (!queue) return false;
+  const ReceiveQueue::Front receive = queue->front();
+  if (!receive.pieces || receive.count != 1 || length > receive.pieces->length ||
+      !owner_context.keys().covers(receive.pieces->lkey, domain.number, receive.pieces->addr, length,
+                                   IBV_ACCESS_LOCAL_WRITE)) {
+    return false;
+  }
+  copy_bytes(reinterpret_cast<std::byte*>(receive.pieces->addr), slot.payload, length);
+  ibv_wc& completion = completions.add(IBV_WC_SUCCESS, kind_and_flags & slot_flag::solicited);
+  completion.wr_id = receive.wr_id;
+  completion.opcode = IBV_WC_RECV;
+  completion.byte_len = length;
+  completion.qp_num = qp_num;
+  completion.src_qp = link.peer_number;
+  queue->pop();
+  if (shared_receives) shared_receives->check_limit();
+  not_ready_since_ = 0;
+  link.consume(1);
+  return true;
 }
 
 bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
@@ -317,37 +336,26 @@ bool QueuePair::take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length
 
 void QueuePair::finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opcode opcode,
                                std::uint32_t length) noexcept {
-  ibv_wc completion;  // every field is set: no need to zero it first
+  if ((flags & slot_flag::invalidate) && !invalidate_window(slot.immediate)) {
+    return fail_receive(IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_INV_REQ_ERR);
+  }
+  receiving_ = false;
+  ibv_wc& completion = receive_completions().add(IBV_WC_SUCCESS, flags & slot_flag::solicited);
   completion.wr_id = current_receive_.wr_id;
-  completion.status = IBV_WC_SUCCESS;
   completion.opcode = opcode;
-  completion.vendor_err = 0;
   completion.byte_len = length;
   completion.imm_data = slot.immediate;
   completion.qp_num = qp_num;
   completion.src_qp = link.peer_number;
-  completion.wc_flags = flags & slot_flag::immediate ? IBV_WC_WITH_IMM : 0;
-  completion.pkey_index = 0;
-  completion.slid = 0;
-  completion.sl = 0;
-  completion.dlid_path_bits = 0;
-  if (flags & slot_flag::invalidate) {
-    if (!invalidate_window(slot.immediate)) {
-      return fail_receive(IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_INV_REQ_ERR);
-    }
-    completion.wc_flags |= IBV_WC_WITH_INV;
-  }
-  receiving_ = false;
-  receive_completions().push(completion, flags & slot_flag::solicited);
+  if (flags & slot_flag::immediate) completion.wc_flags |= IBV_WC_WITH_IMM;
+  if (flags & slot_flag::invalidate) completion.wc_flags |= IBV_WC_WITH_INV;
 }
 
 void QueuePair::complete_receive(std::uint64_t id, ibv_wc_status status) noexcept {
-  ibv_wc completion{};
+  ibv_wc& completion = receive_completions().add(status, false);
   completion.wr_id = id;
-  completion.status = status;
   completion.opcode = IBV_WC_RECV;
   completion.qp_num = qp_num;
-  receive_completions().push(completion, false);
 }
 
 // `ours` success: there is no receive to blame.

@@ -59,10 +59,6 @@ class SendQueue {
   std::uint32_t gather() const noexcept { return gather_; }
   std::uint32_t inline_size() const noexcept { return inline_size_; }
 
-  bool head_is_answered() const noexcept {
-    return head != next && requests_[head & mask_].stage == SendRequest::Stage::answered;
-  }
-
   SendRequest& at(std::uint32_t position) noexcept { return requests_[position & mask_]; }
   ibv_sge* pieces(std::uint32_t position) noexcept {
     return &pieces_[std::size_t{position & mask_} * gather_];

@@ -293,7 +293,7 @@ int SoftDevice::query_srq(ibv_srq* verbs, ibv_srq_attr& attr) {
 int SoftDevice::destroy_srq(ibv_srq* verbs) {
   auto* srq = static_cast<SharedReceiveQueue*>(verbs);
   const std::lock_guard guard(node_.mutex());
-  if (srq->users != 0) return EBUSY;
+  if (srq->has_users()) return EBUSY;
   node_.events().forget(verbs);
   --static_cast<ProtectionDomain*>(srq->pd)->users;
   delete srq;
@@ -324,7 +324,7 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   ++qp->domain.users;
   ++qp->send_completions().users;
   ++qp->receive_completions().users;
-  if (qp->shared_receives) ++qp->shared_receives->users;
+  if (qp->shared_receives) qp->shared_receives->add_user(qp->receive_completions());
   node_.add(*qp);
   return qp;
 }
@@ -425,7 +425,7 @@ int SoftDevice::destroy_qp(ibv_qp* verbs) {
   --qp->domain.users;
   --qp->send_completions().users;
   --qp->receive_completions().users;
-  if (qp->shared_receives) --qp->shared_receives->users;
+  if (qp->shared_receives) qp->shared_receives->remove_user();
   delete qp;
   return 0;
 }

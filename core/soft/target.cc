@@ -8,6 +8,7 @@
 
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {

@@ -80,6 +80,8 @@ class Connection {
   transport::Channel* channel() const noexcept { return is_open() ? channel_ : nullptr; }
 
  private:
+  transport::Channel* current() const noexcept;
+
   transport::Channel* channel_ = nullptr;
   std::uint32_t serial_ = 0;  // tells a channel from its successor in the same place
 };

@@ -56,7 +56,8 @@ struct Options {
   bool busy_poll = false;
   std::chrono::microseconds spin{50};
 
-  /// From connect() to a connection or an error; also how long a listener waits for a peer's hello.
+  /// From connect() to a connection or an error; also how long a listener waits for the peer's part
+  /// of it.
   std::chrono::milliseconds connect_timeout{3000};
   /// How long the device waits for the peer's acknowledgement: 4.096 µs × 2^n a try; 14 is 67 ms.
   std::uint8_t ack_timeout_exponent = 14;

@@ -170,6 +170,7 @@ TEST(HelloTest, ValuesThatNoDeviceHasAreAMismatch) {
     Hello theirs = good_hello();
     spoil(theirs);
     EXPECT_NE(find_mismatch(good_hello(), theirs), "");
+    EXPECT_NE(find_mismatch(theirs, good_hello()), "");  // as a server asks, in the words of its client
   }
 }
 
