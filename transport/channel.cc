@@ -102,6 +102,7 @@ void Channel::finish() noexcept {
     if (entry.operation) entry.operation->complete(entry.operation, error, 0);
   }
   abandon_large(error);
+  engine_.ended();
   queue_pair_ = nullptr;
   lifeline.reset();
   on_first_word = nullptr;

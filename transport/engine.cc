@@ -47,18 +47,6 @@ core::Handle<ibv_pd> make_pd(core::Device& device) {
   return {device, pd};
 }
 
-core::Handle<ibv_srq> make_srq(core::Device& device, ibv_pd* pd, std::size_t depth) {
-  ibv_srq_init_attr init{};
-  init.attr.max_wr = static_cast<std::uint32_t>(depth);
-  init.attr.max_sge = 1;
-  ibv_srq* srq = device.create_srq(pd, init);
-  if (!srq) {
-    core::throw_verb_error(device.name(), "ibv_create_srq", errno,
-                           fmt::format("{} receives; lower peers, request_depth or call_depth", depth));
-  }
-  return {device, srq};
-}
-
 core::QueuePairOptions queue_pair_options(const Options& options) {
   core::QueuePairOptions queue_pair;
   queue_pair.send_depth = sends_per_peer(options);
@@ -81,8 +69,7 @@ Engine::Engine(asio::io_context* context, Options options)
       device_(core::open_device(options_.device)),
       pd_(make_pd(*device_)),
       completions_(*device_, static_cast<int>(completions(options_))),
-      receives_(make_srq(*device_, pd_.get(), receives(options_))),
-      receive_pool_(*device_, pd_.get(), receives(options_), buffer_bytes(options_), IBV_ACCESS_LOCAL_WRITE),
+      receives_(*device_, pd_.get(), options_),
       request_sends_(*device_, pd_.get(),
                      std::size_t{options_.peers} * (options_.request_depth + signal_interval),
                      buffer_bytes(options_), IBV_ACCESS_LOCAL_WRITE),
@@ -96,9 +83,6 @@ Engine::Engine(asio::io_context* context, Options options)
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
   dirty_.reserve(options_.peers);
   ended_.reserve(options_.peers);
-  returned_.reserve(receive_pool_.capacity());
-  while (std::byte* buffer = receive_pool_.take()) returned_.push_back(buffer);
-  post_receives();
   if (context)
     asio::post(*context, [this, alive = asio_->alive] {
       if (*alive) pump();
@@ -142,7 +126,7 @@ std::size_t Engine::turn() {
   std::array<ibv_wc, 32> batch;
   const int count = completions_.poll(batch);
   for (int i = 0; i < count; ++i) take(batch[static_cast<std::size_t>(i)]);
-  if (returned_.size() >= repost_batch) post_receives();
+  receives_.post_if_due();
   if (!ended_.empty()) [[unlikely]]
     end_channels();
   flush();
@@ -188,7 +172,7 @@ void Engine::take_message(const ibv_wc& completion) {
     channel->fail(make_error_code(core::to_errc(completion.status)),
                   core::describe(completion.status, "receiving", channel->peer_name()));
   }
-  if (!keep) returned_.push_back(buffer);
+  if (!keep) receives_.give_back(buffer);
 }
 
 Channel* Engine::find(std::uint32_t number) noexcept {
@@ -212,33 +196,6 @@ void Engine::forget(Channel& channel) noexcept {
   std::ranges::fill(by_number_, Numbered{});  // others may stand where they do because of it
   for (const auto& other : channels_) {
     if (other->queue_pair_) remember(*other);
-  }
-}
-
-void Engine::give_back(const std::byte* receive_buffer) noexcept {
-  // A message's body begins after its header, whose buffer is the one to be posted again.
-  returned_.push_back(const_cast<std::byte*>(receive_buffer));
-}
-
-void Engine::post_receives() noexcept {
-  constexpr std::size_t batch = 64;
-  std::array<ibv_recv_wr, batch> requests;
-  std::array<ibv_sge, batch> pieces;
-  while (!returned_.empty()) {
-    const std::size_t count = std::min(batch, returned_.size());
-    for (std::size_t i = 0; i < count; ++i) {
-      std::byte* buffer = returned_.back();
-      returned_.pop_back();
-      pieces[i] = {reinterpret_cast<std::uint64_t>(buffer),
-                   static_cast<std::uint32_t>(receive_pool_.buffer_size()), receive_pool_.lkey()};
-      requests[i] = {reinterpret_cast<std::uint64_t>(buffer), i + 1 < count ? &requests[i + 1] : nullptr,
-                     &pieces[i], 1};
-    }
-    ibv_recv_wr* bad = nullptr;
-    if (ibv_post_srq_recv(receives_.get(), requests.data(), &bad) != 0) {
-      for (; bad; bad = bad->next) returned_.push_back(reinterpret_cast<std::byte*>(bad->wr_id));
-      return;
-    }
   }
 }
 
@@ -416,7 +373,13 @@ Hello Engine::make_hello(HelloKind kind, const core::QueuePair& queue_pair) {
 
 void Engine::open(const Berth& berth, const Hello& ours, const Hello& theirs, std::string peer,
                   std::string path) {
-  berth.channel->open(*berth.queue_pair, ours, theirs, std::move(peer), std::move(path));
+  receives_.add_peer();  // first: the peer may send as soon as its hello is answered
+  try {
+    berth.channel->open(*berth.queue_pair, ours, theirs, std::move(peer), std::move(path));
+  } catch (...) {
+    receives_.remove_peer();
+    throw;
+  }
   berth.channel->reserved_ = false;
   remember(*berth.channel);
 }
@@ -451,7 +414,7 @@ void Engine::range_came_back() noexcept {
 }
 
 std::size_t Engine::pinned_bytes() const noexcept {
-  return receive_pool_.pinned_bytes() + request_sends_.pinned_bytes() + reply_sends_.pinned_bytes() +
+  return receives_.pinned_bytes() + request_sends_.pinned_bytes() + reply_sends_.pinned_bytes() +
          large_requests_.pinned_bytes() + large_replies_.pinned_bytes() + large_copies_.pinned_bytes();
 }
 

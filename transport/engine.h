@@ -18,6 +18,7 @@
 #include "transport/channel.h"
 #include "transport/hello.h"
 #include "transport/large_area.h"
+#include "transport/receives.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
 
@@ -78,6 +79,8 @@ class Engine {
       wake();
   }
   void linger(Channel& channel) noexcept;
+  /// Nothing of the channel's peer arrives any more.
+  void ended() noexcept { receives_.remove_peer(); }
   std::size_t open_channels() const noexcept;
 
   // ---- Memory ----
@@ -87,7 +90,8 @@ class Engine {
   LargeArea& large_replies() noexcept { return large_replies_; }
   LargeArea& large_copies() noexcept { return large_copies_; }
   core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes) noexcept;
-  void give_back(const std::byte* receive_buffer) noexcept;
+  /// A receive buffer that a channel has kept.
+  void give_back(const std::byte* buffer) noexcept { receives_.give_back(const_cast<std::byte*>(buffer)); }
   void range_came_back() noexcept;
   std::size_t pinned_bytes() const noexcept;
 
@@ -111,7 +115,6 @@ class Engine {
   Channel* find(std::uint32_t queue_pair_number) noexcept;
   void remember(Channel& channel) noexcept;
   void forget(Channel& channel) noexcept;
-  void post_receives() noexcept;
   void end_channels() noexcept;
   void tick() noexcept;
   void sleep();
@@ -124,8 +127,7 @@ class Engine {
   std::unique_ptr<core::Device> device_;
   core::Handle<ibv_pd> pd_;
   core::CompletionQueue completions_;
-  core::Handle<ibv_srq> receives_;
-  core::BufferPool receive_pool_;
+  Receives receives_;
   core::BufferPool request_sends_;
   core::BufferPool reply_sends_;
   LargeArea large_requests_;
@@ -142,7 +144,6 @@ class Engine {
   std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
   std::vector<Channel*> lingering_;
   std::vector<Ticker*> tickers_;
-  std::vector<std::byte*> returned_;  // receive buffers to be posted again
   Statistics statistics_;
   std::uint32_t turns_to_tick_ = 0;
   std::uint32_t idle_turns_ = 0;
