@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/monotonic_ns.h"
+
 namespace verbena::rpc {
 
 using transport::CallHeader;
@@ -65,7 +67,7 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
   call.use = Use::waiting;
   ++in_flight_;
   if (deadline.count() > 0) {
-    call.due = loop_.engine().now_ns() + deadline.count();
+    call.due = core::monotonic_ns() + deadline.count();
     deadlines_.due = std::min(deadlines_.due, call.due);
   }
   return {};

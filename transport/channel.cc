@@ -9,6 +9,7 @@
 
 #include "core/copy_bytes.h"
 #include "core/error.h"
+#include "core/monotonic_ns.h"
 #include "transport/budget.h"
 #include "transport/engine.h"
 
@@ -79,7 +80,7 @@ void Channel::close() noexcept {
   flush();
   if (state_ != State::open) return;
   constexpr std::int64_t linger_ns = 1'000'000'000;
-  linger_until_ = engine_.now_ns() + linger_ns;
+  linger_until_ = core::monotonic_ns() + linger_ns;
   engine_.linger(*this);
 }
 
@@ -97,7 +98,7 @@ void Channel::on_drained() noexcept {
 void Channel::finish() noexcept {
   const std::error_code error = error_;
   while (!ring_.is_empty()) {
-    const SendEntry entry = ring_.pop();
+    const SendEntry& entry = ring_.pop();
     if (entry.buffer) entry.pool->give(entry.buffer);
     if (entry.operation) entry.operation->complete(entry.operation, error, 0);
   }
@@ -211,7 +212,7 @@ void Channel::tell_grant_if_due() noexcept {
   if (state_ != State::open) return;
   if (granted_ - grant_told_ < ours_.request_depth / 2u) [[likely]]
     return;
-  queue_eager(header(Kind::credit), nullptr, {}, engine_.reply_sends(), nullptr);
+  queue_eager(Kind::credit, 0, nullptr, {}, engine_.reply_sends(), nullptr);
   ++engine_.statistics().credit_messages_sent;
 }
 
@@ -237,9 +238,9 @@ void Channel::on_sent(const ibv_wc& completion) noexcept {
 
 void Channel::complete_up_to(std::uint32_t count) noexcept {
   while (count-- > 0) {
-    const SendEntry entry = ring_.pop();
+    const SendEntry& entry = ring_.pop();
     if (entry.buffer) entry.pool->give(entry.buffer);
-    if (entry.operation) entry.operation->complete(entry.operation, {}, entry.bytes);
+    if (Operation* const operation = entry.operation) operation->complete(operation, {}, entry.bytes);
   }
 }
 
@@ -263,17 +264,13 @@ std::error_code Channel::check_request_class() const noexcept {
   return {};
 }
 
-MessageHeader Channel::header(Kind kind, std::uint32_t token) const noexcept {
-  return {kind, 0, epoch_, granted_, token, 0};
-}
-
 void Channel::queue() noexcept {
   assert(ring_.size() < ring_.capacity() && "the reserves don't add up");
   ring_.push();
   engine_.mark_dirty(*this);
 }
 
-std::error_code Channel::queue_eager(const MessageHeader& header, const CallHeader* call,
+std::error_code Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
                                      std::span<const std::byte> body, core::BufferPool& pool,
                                      Operation* done) noexcept {
   if (ring_.size() >= send_limit_) [[unlikely]] {
@@ -281,7 +278,7 @@ std::error_code Channel::queue_eager(const MessageHeader& header, const CallHead
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
     return make_error_code(errc::connection_lost);
   }
-  const std::size_t before_body = sizeof header + (call ? sizeof *call : 0);
+  const std::size_t before_body = sizeof(MessageHeader) + (call ? sizeof *call : 0);
   const std::size_t length = before_body + body.size();
   SendSlot& slot = ring_.next();
   std::byte* to = slot.staging.data();
@@ -291,16 +288,16 @@ std::error_code Channel::queue_eager(const MessageHeader& header, const CallHead
     to = buffer = pool.take();
     if (!to) return make_error_code(errc::no_buffer);
   }
-  write_header(to, header);
-  if (call) write_header(to + sizeof header, *call);
+  write_header(to, header(kind, token));
+  if (call) write_header(to + sizeof(MessageHeader), *call);
   core::copy_bytes(to + before_body, body.data(), body.size());
   slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
                     is_inline ? 0 : pool.lkey()};
   slot.request.opcode = IBV_WR_SEND;
   slot.request.num_sge = 1;
   slot.request.send_flags = is_inline ? IBV_SEND_INLINE : 0;
-  slot.entry = {done, buffer, &pool, static_cast<std::uint32_t>(length - sizeof header)};
-  grant_told_ = header.granted;
+  slot.entry = {done, buffer, &pool, static_cast<std::uint32_t>(length - sizeof(MessageHeader))};
+  grant_told_ = granted_;
   queue();
   ++engine_.statistics().messages_sent;
   return {};
@@ -312,7 +309,7 @@ std::error_code Channel::send_message(std::span<const std::byte> bytes, Operatio
     if (!done) return make_error_code(errc::message_too_long);
     return send_large(Kind::large_message, nullptr, bytes, done, nullptr, 0);
   }
-  if (const auto error = queue_eager(header(Kind::message), nullptr, bytes, engine_.request_sends(), done))
+  if (const auto error = queue_eager(Kind::message, 0, nullptr, bytes, engine_.request_sends(), done))
     return error;
   ++requests_sent_;
   return {};
@@ -331,7 +328,7 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   // The header goes through a buffer of ours; the pieces go from where they are.
   std::byte* buffer = engine_.request_sends().take();
   if (!buffer) return make_error_code(errc::no_buffer);
-  const MessageHeader first = header(Kind::message);
+  const MessageHeader first = header(Kind::message, 0);
   write_header(buffer, first);
   SendSlot& slot = ring_.next();
   slot.pieces[0] = {reinterpret_cast<std::uint64_t>(buffer), sizeof first, engine_.request_sends().lkey()};
@@ -355,7 +352,7 @@ std::error_code Channel::send_request(const CallHeader& call, std::span<const st
   if (bytes.size() > theirs_.eager_size) [[unlikely]] {
     return send_large(Kind::large_request, &call, bytes, nullptr, nullptr, 0);
   }
-  if (const auto error = queue_eager(header(Kind::request), &call, bytes, engine_.request_sends(), nullptr)) {
+  if (const auto error = queue_eager(Kind::request, 0, &call, bytes, engine_.request_sends(), nullptr)) {
     return error;
   }
   ++requests_sent_;
@@ -374,7 +371,7 @@ std::error_code Channel::send_reply(const CallHeader& call, std::span<const std:
     }
     return {};
   }
-  const auto error = queue_eager(header(Kind::reply), &call, bytes, engine_.reply_sends(), nullptr);
+  const auto error = queue_eager(Kind::reply, 0, &call, bytes, engine_.reply_sends(), nullptr);
   if (!error) --replies_owed_;
   return error;
 }

@@ -116,9 +116,11 @@ class Channel {
  private:
   // channel.cc
   std::error_code check_request_class() const noexcept;
-  MessageHeader header(Kind kind, std::uint32_t token = 0) const noexcept;
+  MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
+    return {kind, 0, epoch_, granted_, token, 0};
+  }
   /// Queues one eager message, inline or copied. `call`: may be null; `pool`: where a buffer comes from.
-  std::error_code queue_eager(const MessageHeader& header, const CallHeader* call,
+  std::error_code queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
                               std::span<const std::byte> body, core::BufferPool& pool,
                               Operation* done) noexcept;
   SendSlot* begin_one_sided(const Slice& local, const RemoteRegion& remote, std::uint64_t offset,

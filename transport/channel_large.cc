@@ -38,9 +38,9 @@ std::error_code Channel::send_large(Kind kind, const CallHeader* call, std::span
   const LargeBody body{reinterpret_cast<std::uint64_t>(bytes.data()), bytes.size(), key, 0};
   const auto place = static_cast<std::size_t>(free - places.begin());
   free->generation = (free->generation + 1) & 0xff'ffff;
-  const MessageHeader first = header(kind, token_of(place, free->generation));
+  const std::uint32_t token = token_of(place, free->generation);
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
-  if (const auto error = queue_eager(first, call, std::as_bytes(std::span(&body, 1)), pool, nullptr)) {
+  if (const auto error = queue_eager(kind, token, call, std::as_bytes(std::span(&body, 1)), pool, nullptr)) {
     free->registration.reset();
     return error;
   }
@@ -148,8 +148,7 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
   Channel& channel = *incoming.channel;
   if (error) return;  // the channel is ending: abandon_large() cleans up
   ++channel.engine_.statistics().large_messages_read;
-  channel.queue_eager(channel.header(Kind::release, incoming.token), nullptr, {},
-                      channel.engine_.reply_sends(), nullptr);
+  channel.queue_eager(Kind::release, incoming.token, nullptr, {}, channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
   if (incoming.kind == Kind::large_message) return channel.deliver_ordered();
   channel.finish_read(incoming);

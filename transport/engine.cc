@@ -13,6 +13,7 @@
 #include <random>
 
 #include "core/error.h"
+#include "core/monotonic_ns.h"
 #include "transport/budget.h"
 #include "verbena/error.h"
 
@@ -110,12 +111,6 @@ std::shared_ptr<const bool> Engine::alive() const noexcept {
   return asio_->alive;
 }
 
-std::int64_t Engine::now_ns() const noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 // ---- Turning ----
 
 std::size_t Engine::turn() {
@@ -201,7 +196,7 @@ void Engine::forget(Channel& channel) noexcept {
 
 void Engine::tick() noexcept {
   if (tickers_.empty() && lingering_.empty()) return;
-  const std::int64_t now = now_ns();
+  const std::int64_t now = core::monotonic_ns();
   for (std::size_t i = 0; i < tickers_.size(); ++i) {
     if (tickers_[i]->due <= now) tickers_[i]->tick(*tickers_[i], now);
   }
@@ -222,7 +217,7 @@ std::size_t Engine::poll() {
   constexpr std::int64_t look_interval_ns = 10'000'000;
   if (++polls_ >= polls_between_looks) {
     polls_ = 0;
-    if (const std::int64_t now = now_ns(); now - looked_ > look_interval_ns) {
+    if (const std::int64_t now = core::monotonic_ns(); now - looked_ > look_interval_ns) {
       looked_ = now;
       look_at_descriptors();
     }
@@ -249,9 +244,9 @@ void Engine::step() {
   }
   // The clock is read seldom: a turn costs less than a look at it.
   if (idle_turns_++ == 0) {
-    idle_since_ = now_ns();
+    idle_since_ = core::monotonic_ns();
   } else if (idle_turns_ % 64 == 0 &&
-             now_ns() - idle_since_ > std::chrono::nanoseconds(options_.spin).count()) {
+             core::monotonic_ns() - idle_since_ > std::chrono::nanoseconds(options_.spin).count()) {
     sleep();
     idle_turns_ = 0;
   }
@@ -276,9 +271,10 @@ bool Engine::arm_and_look() {
 void Engine::sleep() {
   if (arm_and_look()) return;
   ++statistics_.sleeps;
-  std::int64_t due = now_ns() + 100'000'000;  // nothing is worth sleeping longer without a look around
+  std::int64_t due =
+      core::monotonic_ns() + 100'000'000;  // nothing is worth sleeping longer without a look around
   for (const Ticker* ticker : tickers_) due = std::min(due, ticker->due);
-  if (!lingering_.empty()) due = std::min(due, now_ns() + 1'000'000);
+  if (!lingering_.empty()) due = std::min(due, core::monotonic_ns() + 1'000'000);
   asio_->context.restart();
   asio_->context.run_one_until(std::chrono::steady_clock::time_point(std::chrono::nanoseconds(due)));
   tick();
@@ -297,7 +293,7 @@ void Engine::pump() {
   };
   if (asio_->waiting) return;
   const bool active = turn() > 0 || options_.busy_poll;
-  const std::int64_t now = now_ns();
+  const std::int64_t now = core::monotonic_ns();
   if (active) idle_since_ = now;
   if (active || now - idle_since_ < std::chrono::nanoseconds(options_.spin).count()) {
     asio::post(asio_->context, again);
@@ -305,7 +301,7 @@ void Engine::pump() {
   }
   idle_since_ = now;
   if (arm_and_look()) {
-    idle_since_ = now_ns();
+    idle_since_ = core::monotonic_ns();
   }
   ++statistics_.sleeps;
   std::int64_t due = now + 100'000'000;
@@ -323,7 +319,7 @@ void Engine::pump() {
 // Another handler of the given context has queued something: it leaves now, not with the next event.
 void Engine::wake() noexcept {
   asleep_ = false;
-  idle_since_ = now_ns();
+  idle_since_ = core::monotonic_ns();
   boost::system::error_code ignored;
   asio_->completions.cancel(ignored);  // its handler pumps
 }

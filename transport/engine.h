@@ -103,7 +103,6 @@ class Engine {
   boost::asio::io_context& context() noexcept;
   /// False once the engine is gone: for handlers in a given io_context, which may outlive it.
   std::shared_ptr<const bool> alive() const noexcept;
-  std::int64_t now_ns() const noexcept;
   void add(Ticker& ticker) { tickers_.push_back(&ticker); }
   void remove(Ticker& ticker) noexcept { std::erase(tickers_, &ticker); }
 

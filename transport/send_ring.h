@@ -81,7 +81,8 @@ class SendRing {
     const std::uint32_t count = ((position - head_) & mask_) + 1;
     return count <= posted_ - head_ ? count : 0;
   }
-  SendEntry pop() noexcept { return at(head_++).entry; }
+  /// The oldest entry; stays as it is until as many are pushed as the ring has slots.
+  const SendEntry& pop() noexcept { return at(head_++).entry; }
   void clear() noexcept {
     head_ = posted_ = tail_ = since_signal_ = 0;
     wants_completion_ = false;

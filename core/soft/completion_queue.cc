@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/soft/completion_queue.h"
+#include "core/monotonic_ns.h"
 
 #include <algorithm>
 #include <bit>
@@ -78,6 +79,7 @@ void CompletionQueue::purge(std::uint32_t qp_number) noexcept {
 void CompletionQueue::progress() noexcept {
   for (std::uint32_t i = 0; i < direct_count_; ++i) direct_[i]->receive_direct();
   std::uint64_t rung = 0;
+#pragma GCC unroll 8
   for (const auto& word : bell_.summary) rung |= word.load(std::memory_order_relaxed);
   if (rung) [[unlikely]]
     answer_bells();

@@ -14,9 +14,9 @@
 #include <memory>
 #include <vector>
 
+#include "core/soft/biased_lock.h"
 #include "core/soft/completion_channel.h"
 #include "core/soft/layout.h"
-#include "core/soft/spin_lock.h"
 
 namespace verbena::core::soft {
 
@@ -72,7 +72,7 @@ struct CompletionQueue : ibv_cq {
   Context& owner_context;
   const std::uint32_t index;
   CompletionChannel* const completion_channel;
-  SpinLock lock;
+  BiasedLock lock;
   std::uint32_t users = 0;  // queue pairs; guarded by the context's mutex
   std::uint32_t events_delivered = 0;
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/device.h"
+#include "core/monotonic_ns.h"
 #include "core/soft/completion_channel.h"
 #include "core/soft/control.h"
 #include "core/soft/fence.h"

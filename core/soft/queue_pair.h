@@ -234,6 +234,4 @@ struct QueuePair : ibv_qp {
 std::uint64_t apply_atomic(std::byte* at, bool compare, std::uint64_t compare_add,
                            std::uint64_t swap) noexcept;
 
-std::int64_t monotonic_ns() noexcept;
-
 }  // namespace verbena::core::soft

@@ -20,12 +20,6 @@ constexpr std::uint32_t longest_kernel_copy = 1u << 20;
 
 }  // namespace
 
-std::int64_t monotonic_ns() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 // The link is up, or was. The caller withdraws the hazard, whatever the answer.
 QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t address, std::uint64_t length,
                                   unsigned access, std::byte*& mapped) noexcept {

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "core/copy_bytes.h"
+#include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
 #include "core/soft/queue_pair.h"

@@ -33,7 +33,7 @@ class SendSide {
   explicit operator bool() const noexcept { return held_; }
 
  private:
-  SpinLock* lock_;
+  BiasedLock* lock_;
   bool held_;
 };
 
