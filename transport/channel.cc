@@ -55,11 +55,13 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   path_ = std::move(path);
   linger_until_ = 0;
   state_ = State::open;
+  accepts_ = true;
 }
 
 void Channel::fail(std::error_code error, std::string why) noexcept {
   if (state_ != State::open) return;
   state_ = State::draining;
+  accepts_ = false;
   error_ = error;
   why_ = std::move(why);
   if (close_lifeline) std::exchange(close_lifeline, nullptr)();
@@ -81,6 +83,7 @@ void Channel::close() noexcept {
   if (state_ != State::open) return;
   constexpr std::int64_t linger_ns = 1'000'000'000;
   linger_until_ = core::monotonic_ns() + linger_ns;
+  accepts_ = false;
   engine_.linger(*this);
 }
 
@@ -244,39 +247,34 @@ void Channel::complete_up_to(std::uint32_t count) noexcept {
   }
 }
 
-void Channel::post() noexcept {
-  if (state_ != State::open) return;
-  if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]] {
-    fail(make_error_code(errc::connection_lost),
-         fmt::format("posting to {} failed: {}", peer_name_, std::strerror(error)));
-  }
+void Channel::fail_to_post(int error) noexcept {
+  fail(make_error_code(errc::connection_lost),
+       fmt::format("posting to {} failed: {}", peer_name_, std::strerror(error)));
 }
 
 // ---- Sending ----
 
-std::error_code Channel::check_request_class() const noexcept {
-  if (state_ != State::open || is_closing()) [[unlikely]]
-    return make_error_code(errc::connection_lost);
-  if (requests_sent_ == granted_by_peer_) [[unlikely]]
-    return make_error_code(errc::no_credit);
-  if (ring_.size() >= request_limit_) [[unlikely]]
-    return make_error_code(errc::overloaded);
-  return {};
+std::error_code Channel::why_no_request() const noexcept {
+  if (!accepts_) return make_error_code(errc::connection_lost);
+  return make_error_code(requests_sent_ == granted_by_peer_ ? errc::no_credit : errc::overloaded);
+}
+
+std::error_code Channel::why_not_reach() const noexcept {
+  if (!accepts_) return make_error_code(errc::connection_lost);
+  return make_error_code(ring_.size() >= one_sided_limit_ ? errc::overloaded : errc::invalid_argument);
 }
 
 void Channel::queue() noexcept {
-  assert(ring_.size() < ring_.capacity() && "the reserves don't add up");
   ring_.push();
   engine_.mark_dirty(*this);
 }
 
-std::error_code Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
-                                     std::span<const std::byte> body, core::BufferPool& pool,
-                                     Operation* done) noexcept {
+errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
+                          std::span<const std::byte> body, core::BufferPool& pool, Operation* done) noexcept {
   if (ring_.size() >= send_limit_) [[unlikely]] {
     fail(make_error_code(errc::connection_lost),
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
-    return make_error_code(errc::connection_lost);
+    return errc::connection_lost;
   }
   const std::size_t before_body = sizeof(MessageHeader) + (call ? sizeof *call : 0);
   const std::size_t length = before_body + body.size();
@@ -286,7 +284,8 @@ std::error_code Channel::queue_eager(Kind kind, std::uint32_t token, const CallH
   const bool is_inline = length <= inline_limit_;
   if (!is_inline) {
     to = buffer = pool.take();
-    if (!to) return make_error_code(errc::no_buffer);
+    if (!to) [[unlikely]]
+      return errc::no_buffer;
   }
   write_header(to, header(kind, token));
   if (call) write_header(to + sizeof(MessageHeader), *call);
@@ -304,19 +303,22 @@ std::error_code Channel::queue_eager(Kind kind, std::uint32_t token, const CallH
 }
 
 std::error_code Channel::send_message(std::span<const std::byte> bytes, Operation* done) noexcept {
-  if (const auto error = check_request_class()) return error;
+  if (!may_request()) [[unlikely]]
+    return why_no_request();
   if (bytes.size() > theirs_.eager_size) {
     if (!done) return make_error_code(errc::message_too_long);
     return send_large(Kind::large_message, nullptr, bytes, done, nullptr, 0);
   }
-  if (const auto error = queue_eager(Kind::message, 0, nullptr, bytes, engine_.request_sends(), done))
-    return error;
+  if (const errc error = queue_eager(Kind::message, 0, nullptr, bytes, engine_.request_sends(), done);
+      error != errc{}) [[unlikely]]
+    return make_error_code(error);
   ++requests_sent_;
   return {};
 }
 
 std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& done) noexcept {
-  if (const auto error = check_request_class()) return error;
+  if (!may_request()) [[unlikely]]
+    return why_no_request();
   std::size_t total = 0;
   for (const Slice& piece : pieces) total += piece.length;
   if (pieces.empty() || pieces.size() > max_pieces) return make_error_code(errc::invalid_argument);
@@ -348,13 +350,14 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
 }
 
 std::error_code Channel::send_request(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
-  if (const auto error = check_request_class()) return error;
+  if (!may_request()) [[unlikely]]
+    return why_no_request();
   if (bytes.size() > theirs_.eager_size) [[unlikely]] {
     return send_large(Kind::large_request, &call, bytes, nullptr, nullptr, 0);
   }
-  if (const auto error = queue_eager(Kind::request, 0, &call, bytes, engine_.request_sends(), nullptr)) {
-    return error;
-  }
+  if (const errc error = queue_eager(Kind::request, 0, &call, bytes, engine_.request_sends(), nullptr);
+      error != errc{}) [[unlikely]]
+    return make_error_code(error);
   ++requests_sent_;
   return {};
 }
@@ -371,58 +374,40 @@ std::error_code Channel::send_reply(const CallHeader& call, std::span<const std:
     }
     return {};
   }
-  const auto error = queue_eager(Kind::reply, 0, &call, bytes, engine_.reply_sends(), nullptr);
-  if (!error) --replies_owed_;
-  return error;
+  const errc error = queue_eager(Kind::reply, 0, &call, bytes, engine_.reply_sends(), nullptr);
+  if (error != errc{}) [[unlikely]]
+    return make_error_code(error);
+  --replies_owed_;
+  return {};
 }
 
-/// What every one-sided operation asks first; the next slot, its piece and its entry filled in, or why not.
-inline SendSlot* Channel::begin_one_sided(const Slice& local, const RemoteRegion& remote,
-                                          std::uint64_t offset, Operation& done,
-                                          std::error_code& error) noexcept {
-  if (state_ != State::open || is_closing()) [[unlikely]] {
-    error = make_error_code(errc::connection_lost);
-    return nullptr;
-  }
-  if (ring_.size() >= one_sided_limit_) [[unlikely]] {
-    error = make_error_code(errc::overloaded);
-    return nullptr;
-  }
-  if (local.length >= 1u << 31 || offset > remote.length || local.length > remote.length - offset)
-      [[unlikely]] {
-    error = make_error_code(errc::invalid_argument);
-    return nullptr;
-  }
+inline SendSlot& Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept {
   SendSlot& slot = ring_.next();
   const auto length = static_cast<std::uint32_t>(local.length);
   slot.pieces[0] = {reinterpret_cast<std::uint64_t>(local.data), length, local.key};
-  slot.request.num_sge = length ? 1 : 0;
   slot.entry = {&done, nullptr, nullptr, length};
-  return &slot;
+  slot.request.opcode = opcode;
+  slot.request.num_sge = length ? 1 : 0;
+  slot.request.send_flags = 0;
+  return slot;
 }
 
 std::error_code Channel::put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                              Operation& done) noexcept {
-  std::error_code error;
-  SendSlot* slot = begin_one_sided(from, to, offset, done, error);
-  if (!slot) [[unlikely]]
-    return error;
-  slot->request.opcode = IBV_WR_RDMA_WRITE;
-  slot->request.send_flags = from.length <= inline_limit_ ? IBV_SEND_INLINE : 0;
-  slot->request.wr.rdma = {to.address + offset, to.key};
+  if (!may_reach(from, to, offset)) [[unlikely]]
+    return why_not_reach();
+  SendSlot& slot = one_sided(IBV_WR_RDMA_WRITE, from, done);
+  if (from.length <= inline_limit_) slot.request.send_flags = IBV_SEND_INLINE;
+  slot.request.wr.rdma = {to.address + offset, to.key};
   queue();
   return {};
 }
 
 std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
                              Operation& done) noexcept {
-  std::error_code error;
-  SendSlot* slot = begin_one_sided(into, from, offset, done, error);
-  if (!slot) [[unlikely]]
-    return error;
-  slot->request.opcode = IBV_WR_RDMA_READ;
-  slot->request.send_flags = 0;
-  slot->request.wr.rdma = {from.address + offset, from.key};
+  if (!may_reach(into, from, offset)) [[unlikely]]
+    return why_not_reach();
+  one_sided(IBV_WR_RDMA_READ, into, done).request.wr.rdma = {from.address + offset, from.key};
   queue();
   return {};
 }
@@ -430,13 +415,9 @@ std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::u
 std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
                                 std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
                                 Operation& done) noexcept {
-  std::error_code error;
-  SendSlot* slot = begin_one_sided(former, at, offset, done, error);
-  if (!slot) [[unlikely]]
-    return error;
-  slot->request.opcode = opcode;
-  slot->request.send_flags = 0;
-  slot->request.wr.atomic = {at.address + offset, compare_add, swap, at.key};
+  if (!may_reach(former, at, offset)) [[unlikely]]
+    return why_not_reach();
+  one_sided(opcode, former, done).request.wr.atomic = {at.address + offset, compare_add, swap, at.key};
   queue();
   return {};
 }

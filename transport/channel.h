@@ -18,6 +18,7 @@
 #include "transport/send_ring.h"
 #include "transport/wire.h"
 #include "verbena/connection.h"
+#include "verbena/error.h"
 
 namespace verbena::transport {
 
@@ -63,9 +64,11 @@ class Channel {
   // ---- Completions; called by the engine ----
   void on_message(const std::byte* buffer, std::size_t length, bool& keep_buffer);
   void on_sent(const ibv_wc& completion) noexcept;
-  /// Posts what is queued. True if all is well.
+  /// Posts what is queued.
   void flush() noexcept {
-    if (ring_.has_queued()) post();
+    if (!ring_.has_queued() || state_ != State::open) return;
+    if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
+      fail_to_post(error);
   }
   void check_linger(std::int64_t now_ns) noexcept;
 
@@ -115,19 +118,28 @@ class Channel {
 
  private:
   // channel.cc
-  std::error_code check_request_class() const noexcept;
+  /// Whether a message of the request class may be sent, and why not.
+  bool may_request() const noexcept {
+    return accepts_ && requests_sent_ != granted_by_peer_ && ring_.size() < request_limit_;
+  }
+  std::error_code why_no_request() const noexcept;
   MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
     return {kind, 0, epoch_, granted_, token, 0};
   }
   /// Queues one eager message, inline or copied. `call`: may be null; `pool`: where a buffer comes from.
-  std::error_code queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
-                              std::span<const std::byte> body, core::BufferPool& pool,
-                              Operation* done) noexcept;
-  SendSlot* begin_one_sided(const Slice& local, const RemoteRegion& remote, std::uint64_t offset,
-                            Operation& done, std::error_code& error) noexcept;
+  /// errc{} where all is well.
+  errc queue_eager(Kind kind, std::uint32_t token, const CallHeader* call, std::span<const std::byte> body,
+                   core::BufferPool& pool, Operation* done) noexcept;
+  /// Whether a one-sided operation may be started, and why not.
+  bool may_reach(const Slice& local, const RemoteRegion& remote, std::uint64_t offset) const noexcept {
+    return accepts_ && ring_.size() < one_sided_limit_ && local.length < 1u << 31 &&
+           offset <= remote.length && local.length <= remote.length - offset;
+  }
+  std::error_code why_not_reach() const noexcept;
+  SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
-  void post() noexcept;
+  void fail_to_post(int error) noexcept;
   void complete_up_to(std::uint32_t count) noexcept;
   void note_grant(std::uint32_t granted) noexcept;
   void tell_grant_if_due() noexcept;
@@ -186,6 +198,7 @@ class Channel {
   Hello theirs_;
   std::uint16_t epoch_ = 0;
   std::uint32_t inline_limit_ = 0;
+  bool accepts_ = false;   // open, and not closing: the program may start what it likes
   bool dirty_ = false;     // in the engine's list of channels to flush
   bool reserved_ = false;  // for a connection that is being made
   friend class Engine;

@@ -40,9 +40,10 @@ std::error_code Channel::send_large(Kind kind, const CallHeader* call, std::span
   free->generation = (free->generation + 1) & 0xff'ffff;
   const std::uint32_t token = token_of(place, free->generation);
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
-  if (const auto error = queue_eager(kind, token, call, std::as_bytes(std::span(&body, 1)), pool, nullptr)) {
+  if (const errc error = queue_eager(kind, token, call, std::as_bytes(std::span(&body, 1)), pool, nullptr);
+      error != errc{}) {
     free->registration.reset();
-    return error;
+    return make_error_code(error);
   }
   free->operation = done;
   free->owned = owned;

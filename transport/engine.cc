@@ -81,8 +81,8 @@ Engine::Engine(asio::io_context* context, Options options)
       large_copies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_REMOTE_READ),
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
+      dirty_(std::make_unique<Channel*[]>(options_.peers)),
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
-  dirty_.reserve(options_.peers);
   ended_.reserve(options_.peers);
   if (context)
     asio::post(*context, [this, alive = asio_->alive] {
@@ -135,11 +135,12 @@ std::size_t Engine::turn() {
 }
 
 void Engine::flush_dirty() noexcept {
-  for (std::size_t i = 0; i < dirty_.size(); ++i) {
-    dirty_[i]->dirty_ = false;
-    dirty_[i]->flush();
+  for (std::uint32_t i = 0; i < dirty_count_; ++i) {
+    Channel& channel = *dirty_[i];
+    channel.dirty_ = false;
+    channel.flush();
   }
-  dirty_.clear();
+  dirty_count_ = 0;
 }
 
 void Engine::take(const ibv_wc& completion) {

@@ -2,6 +2,7 @@
 /// What a Loop is made of: the device, its queues and pools, the channels, and the turn that drives them all.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -48,7 +49,7 @@ class Engine {
   /// Flushes, polls once, runs what completed, flushes. Returns how many completions it met.
   std::size_t turn();
   void flush() noexcept {
-    if (!dirty_.empty()) flush_dirty();
+    if (dirty_count_ != 0) flush_dirty();
   }
   /// turn(), and now and then a look at Asio's descriptors and at the clock.
   std::size_t poll();
@@ -74,7 +75,8 @@ class Engine {
   void mark_dirty(Channel& channel) noexcept {
     if (channel.dirty_) return;
     channel.dirty_ = true;
-    dirty_.push_back(&channel);
+    assert(dirty_count_ < options_.peers && "flushing marks nothing");
+    dirty_[dirty_count_++] = &channel;
     if (asleep_) [[unlikely]]
       wake();
   }
@@ -138,8 +140,9 @@ class Engine {
     std::uint32_t number = 0;
     Channel* channel = nullptr;
   };
-  std::vector<Numbered> by_number_;  // open addressing by queue pair number; a power of two long
-  std::vector<Channel*> dirty_;
+  std::vector<Numbered> by_number_;    // open addressing by queue pair number; a power of two long
+  std::unique_ptr<Channel*[]> dirty_;  // with work requests to be posted; room for all
+  std::uint32_t dirty_count_ = 0;
   std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
   std::vector<Channel*> lingering_;
   std::vector<Ticker*> tickers_;

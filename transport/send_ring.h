@@ -5,9 +5,11 @@
 #include <infiniband/verbs.h>
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "core/buffer_pool.h"
 #include "verbena/operation.h"
@@ -29,46 +31,49 @@ struct SendEntry {
   std::uint32_t bytes = 0;
 };
 
-/// A work request with all that it needs, side by side. Its id, its list and its successor are set once.
-struct SendSlot {
+/// A work request with all that it needs, side by side. Its id, its list and its followers are set once.
+struct alignas(64) SendSlot {
   ibv_send_wr request{};
-  std::array<ibv_sge, max_gather> pieces;
+  SendSlot* following = nullptr;
   SendEntry entry;
+  std::array<ibv_sge, max_gather> pieces;
   std::array<std::byte, staging_size> staging;
 };
 
 /// Slots [head, posted) are the device's, [posted, tail) wait for flush().
 /// Invariants: completions come in order, so that one for slot k is one for all up to k; `request.next` is
-/// the following slot's request, but for the last of a chain while it is being posted.
+/// the following slot's request, but for the last of a chain while it is being posted; the ring is never
+/// full.
 class SendRing {
  public:
   /// `depth` is what the caller's reserves add up to: a ring that is full is the caller's mistake.
   SendRing(std::uint32_t depth, std::uint32_t channel);
 
   /// The next slot, to be filled: opcode, flags, pieces or inline bytes, remote address, entry.
-  SendSlot& next() noexcept { return at(tail_); }
+  SendSlot& next() noexcept { return *next_; }
   /// Queues what next() was filled with.
   void push() noexcept {
-    SendSlot& slot = at(tail_++);
-    if (slot.entry.operation) wants_completion_ = true;
+    assert(size() < capacity() && "the reserves don't add up");
+    last_ = next_;
+    next_ = last_->following;
+    ++tail_;
+    if (last_->entry.operation) wants_completion_ = true;
     if (++since_signal_ >= signal_interval) [[unlikely]]
-      signal(slot);
+      signal_last();
   }
   bool has_queued() const noexcept { return posted_ != tail_; }
   bool is_empty() const noexcept { return head_ == tail_; }
   std::uint32_t size() const noexcept { return tail_ - head_; }
-  std::uint32_t capacity() const noexcept { return mask_ + 1; }
+  std::uint32_t capacity() const noexcept { return mask_; }
 
   /// Posts what is queued, under one doorbell. 0 or errno: the queue pair is broken.
   int flush(ibv_qp* qp) noexcept {
-    ibv_send_wr& first = at(posted_).request;
-    SendSlot& last = at(tail_ - 1);
-    if (wants_completion_) signal(last);
+    if (wants_completion_) signal_last();
     posted_ = tail_;
-    last.request.next = nullptr;
+    last_->request.next = nullptr;
     ibv_send_wr* bad = nullptr;
-    const int error = ibv_post_send(qp, &first, &bad);
-    last.request.next = &at(tail_).request;
+    const int error = ibv_post_send(qp, &std::exchange(first_, next_)->request, &bad);
+    last_->request.next = &next_->request;
     return error;
   }
 
@@ -81,17 +86,17 @@ class SendRing {
     const std::uint32_t count = ((position - head_) & mask_) + 1;
     return count <= posted_ - head_ ? count : 0;
   }
-  /// The oldest entry; stays as it is until as many are pushed as the ring has slots.
-  const SendEntry& pop() noexcept { return at(head_++).entry; }
+  /// The oldest entry; it stays as it is until the ring has gone round.
+  const SendEntry& pop() noexcept { return slots_[head_++ & mask_].entry; }
   void clear() noexcept {
     head_ = posted_ = tail_ = since_signal_ = 0;
     wants_completion_ = false;
+    first_ = next_ = last_ = slots_.get();
   }
 
  private:
-  SendSlot& at(std::uint32_t position) noexcept { return slots_[position & mask_]; }
-  void signal(SendSlot& slot) noexcept {
-    slot.request.send_flags |= IBV_SEND_SIGNALED;
+  void signal_last() noexcept {
+    last_->request.send_flags |= IBV_SEND_SIGNALED;
     since_signal_ = 0;
     wants_completion_ = false;
   }
@@ -102,6 +107,9 @@ class SendRing {
   std::uint32_t tail_ = 0;
   std::uint32_t since_signal_ = 0;
   bool wants_completion_ = false;
+  SendSlot* first_ = nullptr;  // at posted
+  SendSlot* last_ = nullptr;   // before tail
+  SendSlot* next_ = nullptr;   // at tail
   std::unique_ptr<SendSlot[]> slots_;
 };
 

@@ -39,7 +39,10 @@ int CompletionQueue::poll(int count, ibv_wc* completions) noexcept {
   if (taken == count) return taken;
   window_ = completions + taken;
   window_end_ = completions + count;
-  progress();
+  // Senders first, though what comes in now may acknowledge more: that is for the next poll, and an answer
+  // reaches its user without waiting for the end of what it answers.
+  if (!senders_.empty()) serve_senders();
+  take_in();
   taken = static_cast<int>(window_ - completions);
   window_ = window_end_ = nullptr;
   return taken;
@@ -77,6 +80,11 @@ void CompletionQueue::purge(std::uint32_t qp_number) noexcept {
 }
 
 void CompletionQueue::progress() noexcept {
+  take_in();
+  if (!senders_.empty()) serve_senders();
+}
+
+void CompletionQueue::take_in() noexcept {
   for (std::uint32_t i = 0; i < direct_count_; ++i) direct_[i]->receive_direct();
   std::uint64_t rung = 0;
 #pragma GCC unroll 8
@@ -85,7 +93,6 @@ void CompletionQueue::progress() noexcept {
     answer_bells();
   if (!backlog_.empty()) [[unlikely]]
     serve_backlog();
-  if (!senders_.empty()) serve_senders();
 }
 
 void CompletionQueue::progress_armed() noexcept {

@@ -77,6 +77,7 @@ struct CompletionQueue : ibv_cq {
   std::uint32_t events_delivered = 0;
 
  private:
+  void take_in() noexcept;
   void answer_bells() noexcept;
   void answer_group(std::uint32_t group) noexcept;
   void serve_backlog() noexcept;

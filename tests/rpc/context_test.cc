@@ -181,12 +181,12 @@ TEST(SleepingTest, NoWakeUpIsLostInThousandsOfPauses) {
       EXPECT_TRUE(done) << "call " << i;
       late += Clock::now() - begin > 90ms;
     }
-    EXPECT_GT(loop.statistics().sleeps, count / 2);
+    EXPECT_GT(loop.statistics().sleeps, count / 10);  // or this shows nothing
   }
   over = true;
   server_thread.join();
   EXPECT_LT(late, 5U) << "wake-ups were lost; the loop's own look around every 100 ms found the message";
-  EXPECT_GT(server_sleeps, count / 2);
+  EXPECT_GT(server_sleeps, count / 10);
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ WritePingPong::WritePingPong(Loop& loop, Connection& connection, std::uint64_t s
       size_(size),
       offset_(whole_words(size) - size),
       incoming_(loop.memory().allocate(whole_words(size))),
-      outgoing_(loop.memory().allocate(whole_words(size))) {
+      outgoing_(loop.memory().allocate(whole_words(size))),
+      source_(outgoing_.slice(offset_, size_)) {
   for (Write& write : writes_) {
     write.complete = &finished;
     write.owner = this;
@@ -45,8 +46,7 @@ void WritePingPong::send() {
   ++sent_;
   write_number();
   Write& write = writes_[sent_ % window];
-  while (const std::error_code error =
-             connection_.put(outgoing_.slice(offset_, size_), theirs_, offset_, write)) {
+  while (const std::error_code error = connection_.put(source_, theirs_, offset_, write)) {
     if (!passes(error)) throw_failed("a write", error_ ? error_ : error);
     loop_.poll();
   }

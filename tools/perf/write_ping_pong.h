@@ -51,6 +51,7 @@ class WritePingPong {
   std::uint64_t offset_;  // so that a write's last eight bytes are aligned
   Region incoming_;
   Region outgoing_;
+  Slice source_;  // of outgoing_
   RemoteRegion theirs_;
   std::uint64_t sent_ = 0;
   std::uint64_t awaited_ = 0;
