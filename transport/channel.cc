@@ -215,7 +215,7 @@ void Channel::tell_grant_if_due() noexcept {
   if (state_ != State::open) return;
   if (granted_ - grant_told_ < ours_.request_depth / 2u) [[likely]]
     return;
-  queue_eager(Kind::credit, 0, nullptr, {}, engine_.reply_sends(), nullptr);
+  queue_eager(Kind::credit, 0, {}, {}, engine_.reply_sends(), nullptr);
   ++engine_.statistics().credit_messages_sent;
 }
 
@@ -269,14 +269,14 @@ void Channel::queue() noexcept {
   engine_.mark_dirty(*this);
 }
 
-errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader* call,
-                          std::span<const std::byte> body, core::BufferPool& pool, Operation* done) noexcept {
+errc Channel::queue_eager(Kind kind, std::uint32_t token, CallHeader call, std::span<const std::byte> body,
+                          core::BufferPool& pool, Operation* done) noexcept {
   if (ring_.size() >= send_limit_) [[unlikely]] {
     fail(make_error_code(errc::connection_lost),
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
     return errc::connection_lost;
   }
-  const std::size_t before_body = sizeof(MessageHeader) + (call ? sizeof *call : 0);
+  const std::size_t before_body = sizeof(MessageHeader) + (is_call(kind) ? sizeof call : 0);
   const std::size_t length = before_body + body.size();
   SendSlot& slot = ring_.next();
   std::byte* to = slot.staging.data();
@@ -288,7 +288,7 @@ errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader* call
       return errc::no_buffer;
   }
   write_header(to, header(kind, token));
-  if (call) write_header(to + sizeof(MessageHeader), *call);
+  if (is_call(kind)) write_header(to + sizeof(MessageHeader), call);
   core::copy_bytes(to + before_body, body.data(), body.size());
   slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
                     is_inline ? 0 : pool.lkey()};
@@ -307,9 +307,9 @@ std::error_code Channel::send_message(std::span<const std::byte> bytes, Operatio
     return why_no_request();
   if (bytes.size() > theirs_.eager_size) {
     if (!done) return make_error_code(errc::message_too_long);
-    return send_large(Kind::large_message, nullptr, bytes, done, nullptr, 0);
+    return send_large(Kind::large_message, {}, bytes, done, nullptr, 0);
   }
-  if (const errc error = queue_eager(Kind::message, 0, nullptr, bytes, engine_.request_sends(), done);
+  if (const errc error = queue_eager(Kind::message, 0, {}, bytes, engine_.request_sends(), done);
       error != errc{}) [[unlikely]]
     return make_error_code(error);
   ++requests_sent_;
@@ -323,9 +323,9 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   for (const Slice& piece : pieces) total += piece.length;
   if (pieces.empty() || pieces.size() > max_pieces) return make_error_code(errc::invalid_argument);
   if (total > theirs_.eager_size) {
-    return pieces.size() == 1 ? send_large(Kind::large_message, nullptr, {pieces[0].data, pieces[0].length},
-                                           &done, nullptr, 0)
-                              : make_error_code(errc::message_too_long);
+    return pieces.size() == 1
+               ? send_large(Kind::large_message, {}, {pieces[0].data, pieces[0].length}, &done, nullptr, 0)
+               : make_error_code(errc::message_too_long);
   }
   // The header goes through a buffer of ours; the pieces go from where they are.
   std::byte* buffer = engine_.request_sends().take();
@@ -349,20 +349,20 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   return {};
 }
 
-std::error_code Channel::send_request(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
+std::error_code Channel::send_request(CallHeader call, std::span<const std::byte> bytes) noexcept {
   if (!may_request()) [[unlikely]]
     return why_no_request();
   if (bytes.size() > theirs_.eager_size) [[unlikely]] {
-    return send_large(Kind::large_request, &call, bytes, nullptr, nullptr, 0);
+    return send_large(Kind::large_request, call, bytes, nullptr, nullptr, 0);
   }
-  if (const errc error = queue_eager(Kind::request, 0, &call, bytes, engine_.request_sends(), nullptr);
+  if (const errc error = queue_eager(Kind::request, 0, call, bytes, engine_.request_sends(), nullptr);
       error != errc{}) [[unlikely]]
     return make_error_code(error);
   ++requests_sent_;
   return {};
 }
 
-std::error_code Channel::send_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
+std::error_code Channel::send_reply(CallHeader call, std::span<const std::byte> bytes) noexcept {
   if (state_ != State::open) [[unlikely]]
     return make_error_code(errc::connection_lost);
   assert(replies_owed_ > 0);
@@ -374,7 +374,7 @@ std::error_code Channel::send_reply(const CallHeader& call, std::span<const std:
     }
     return {};
   }
-  const errc error = queue_eager(Kind::reply, 0, &call, bytes, engine_.reply_sends(), nullptr);
+  const errc error = queue_eager(Kind::reply, 0, call, bytes, engine_.reply_sends(), nullptr);
   if (error != errc{}) [[unlikely]]
     return make_error_code(error);
   --replies_owed_;

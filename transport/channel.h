@@ -75,10 +75,10 @@ class Channel {
   // ---- Sending; errors as in verbena/connection.h ----
   std::error_code send_message(std::span<const std::byte> bytes, Operation* done) noexcept;
   std::error_code send_pieces(std::span<const Slice> pieces, Operation& done) noexcept;
-  std::error_code send_request(const CallHeader& call, std::span<const std::byte> bytes) noexcept;
+  std::error_code send_request(CallHeader call, std::span<const std::byte> bytes) noexcept;
   /// Never short of a receive at the peer, nor of a buffer here: the caller answers a request that it has
   /// received.
-  std::error_code send_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept;
+  std::error_code send_reply(CallHeader call, std::span<const std::byte> bytes) noexcept;
   /// Takes back the peer's right to read the large request of call `slot`, if it has one.
   void revoke_request(std::uint32_t slot) noexcept;
   std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
@@ -126,9 +126,9 @@ class Channel {
   MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
     return {kind, 0, epoch_, granted_, token, 0};
   }
-  /// Queues one eager message, inline or copied. `call`: may be null; `pool`: where a buffer comes from.
-  /// errc{} where all is well.
-  errc queue_eager(Kind kind, std::uint32_t token, const CallHeader* call, std::span<const std::byte> body,
+  /// Queues one eager message, inline or copied. `call`: of kinds that have one; `pool`: where a buffer comes
+  /// from. errc{} where all is well.
+  errc queue_eager(Kind kind, std::uint32_t token, CallHeader call, std::span<const std::byte> body,
                    core::BufferPool& pool, Operation* done) noexcept;
   /// Whether a one-sided operation may be started, and why not.
   bool may_reach(const Slice& local, const RemoteRegion& remote, std::uint64_t offset) const noexcept {
@@ -174,8 +174,8 @@ class Channel {
     const std::byte* buffer;
     std::size_t length;
   };
-  std::error_code send_large(Kind kind, const CallHeader* call, std::span<const std::byte> bytes,
-                             Operation* done, std::byte* owned, std::uint32_t key) noexcept;
+  std::error_code send_large(Kind kind, CallHeader call, std::span<const std::byte> bytes, Operation* done,
+                             std::byte* owned, std::uint32_t key) noexcept;
   void take_large(Kind kind, const CallHeader& call, const LargeBody& body, std::uint32_t token);
   LargeArea& area_of(Kind kind) noexcept;
   bool send_large_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept;

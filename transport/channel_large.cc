@@ -22,7 +22,7 @@ constexpr std::uint32_t token_of(std::size_t place, std::uint32_t generation) {
 }  // namespace
 
 // `key` 0: the bytes are the caller's, and are registered for this message.
-std::error_code Channel::send_large(Kind kind, const CallHeader* call, std::span<const std::byte> bytes,
+std::error_code Channel::send_large(Kind kind, CallHeader call, std::span<const std::byte> bytes,
                                     Operation* done, std::byte* owned, std::uint32_t key) noexcept {
   if (bytes.size() > theirs_.large_bytes || bytes.size() >= 1u << 31)
     return make_error_code(errc::message_too_long);
@@ -49,7 +49,7 @@ std::error_code Channel::send_large(Kind kind, const CallHeader* call, std::span
   free->owned = owned;
   free->length = bytes.size();
   free->is_request = kind == Kind::large_request;
-  free->slot = call ? call->slot : 0;
+  free->slot = call.slot;
   free->in_use = true;
   if (needs_credit(kind)) ++requests_sent_;
   return {};
@@ -60,7 +60,7 @@ bool Channel::send_large_reply(const CallHeader& call, std::span<const std::byte
   std::byte* copy = engine_.large_copies().take(bytes.size());
   if (!copy) return false;
   std::memcpy(copy, bytes.data(), bytes.size());
-  if (send_large(Kind::large_reply, &call, {copy, bytes.size()}, nullptr, copy,
+  if (send_large(Kind::large_reply, call, {copy, bytes.size()}, nullptr, copy,
                  engine_.large_copies().rkey())) {
     engine_.large_copies().give(copy, bytes.size());
     return false;
@@ -149,7 +149,7 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
   Channel& channel = *incoming.channel;
   if (error) return;  // the channel is ending: abandon_large() cleans up
   ++channel.engine_.statistics().large_messages_read;
-  channel.queue_eager(Kind::release, incoming.token, nullptr, {}, channel.engine_.reply_sends(), nullptr);
+  channel.queue_eager(Kind::release, incoming.token, {}, {}, channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
   if (incoming.kind == Kind::large_message) return channel.deliver_ordered();
   channel.finish_read(incoming);

@@ -18,7 +18,9 @@ QueuePair::QueuePair(Context& owner, ibv_pd* pd_of, std::uint32_t number, const 
       signal_all(init.sq_sig_all != 0),
       capacities(init.cap),
       sends(init.cap.max_send_wr, std::max(init.cap.max_send_sge, 1u), init.cap.max_inline_data),
-      receives(shared_receives ? 0 : init.cap.max_recv_wr, std::max(init.cap.max_recv_sge, 1u)) {
+      receives(shared_receives ? 0 : init.cap.max_recv_wr, std::max(init.cap.max_recv_sge, 1u)),
+      send_completions_(*static_cast<CompletionQueue*>(init.send_cq)),
+      receive_completions_(*static_cast<CompletionQueue*>(init.recv_cq)) {
   context = owner.verbs();
   qp_context = init.qp_context;
   pd = pd_of;
@@ -31,13 +33,6 @@ QueuePair::QueuePair(Context& owner, ibv_pd* pd_of, std::uint32_t number, const 
   state = IBV_QPS_RESET;
   pthread_mutex_init(&mutex, nullptr);
   pthread_cond_init(&cond, nullptr);
-}
-
-CompletionQueue& QueuePair::send_completions() noexcept {
-  return *static_cast<CompletionQueue*>(send_cq);
-}
-CompletionQueue& QueuePair::receive_completions() noexcept {
-  return *static_cast<CompletionQueue*>(recv_cq);
 }
 
 void QueuePair::change_state(ibv_qp_state to) noexcept {

@@ -76,8 +76,8 @@ struct QueuePair : ibv_qp {
   void detach() noexcept;
 
   ibv_qp_state current_state() const noexcept { return current_.load(std::memory_order_relaxed); }
-  CompletionQueue& send_completions() noexcept;
-  CompletionQueue& receive_completions() noexcept;
+  CompletionQueue& send_completions() noexcept { return send_completions_; }
+  CompletionQueue& receive_completions() noexcept { return receive_completions_; }
 
   Context& owner_context;
   ProtectionDomain& domain;
@@ -208,6 +208,8 @@ struct QueuePair : ibv_qp {
   bool await_peer(std::uint32_t key) noexcept;
   void flush_sends() noexcept;
 
+  CompletionQueue& send_completions_;  // ibv_qp's, by their type
+  CompletionQueue& receive_completions_;
   std::atomic<ibv_qp_state> current_{IBV_QPS_RESET};
 
   // Sending.

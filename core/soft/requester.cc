@@ -98,7 +98,7 @@ bool QueuePair::post_small_send(const ibv_send_wr& request) noexcept {
   entry.end = link.out_tail;
   entry.length = piece.length;
   sends.next = ++sends.tail;
-  send_completions().add_sender(*this);
+  if (!in_senders) send_completions().add_sender(*this);
   return true;
 }
 
@@ -142,7 +142,7 @@ bool QueuePair::post_mapped_write(const ibv_send_wr& request) noexcept {
   }
   entry.stage = SendRequest::Stage::answered;
   sends.next = ++sends.tail;
-  send_completions().add_sender(*this);
+  if (!in_senders) send_completions().add_sender(*this);
   return true;
 }
 
