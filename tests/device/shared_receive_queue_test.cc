@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <poll.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <set>
+#include <thread>
 
 #include "device/device_test.h"
 
@@ -78,6 +81,38 @@ TEST_F(SharedReceiveQueueTest, SeveralQueuePairsShareItAndCompletionsTellWhose) 
     EXPECT_EQ(into.word(received.wr_id * 8), 1000 + i);
     expect_success(sender.sent(), IBV_WC_SEND, 0, sender);
   }
+}
+
+TEST_F(SharedReceiveQueueTest, QueuePairsOfSeveralCompletionQueuesNeverTakeTheSameReceive) {
+  constexpr std::uint64_t depth = 8;
+  const auto srq = make_srq(depth);
+  Endpoint b1{device(), {.pd = pd(), .srq = srq.get()}};
+  Endpoint b2{device(), {.pd = pd(), .srq = srq.get()}};
+  Endpoint a1{device()};
+  Endpoint a2{device()};
+  connect(a1, b1);
+  connect(a2, b2);
+  std::array<std::atomic<bool>, depth> posted{};
+  for (std::uint64_t id = 0; id < depth; ++id) {
+    posted[id] = true;
+    ASSERT_EQ(post(srq.get(), id), 0);
+  }
+  const std::size_t count = quirks().rounds * 100;
+  const auto traffic = [&](Endpoint& from, Endpoint& to) {
+    for (std::size_t i = 0; i < count; ++i) {
+      from.post(send({}));
+      const ibv_wc received = to.received();
+      ASSERT_LT(received.wr_id, depth);
+      EXPECT_TRUE(posted[received.wr_id].exchange(false))
+          << "receive " << received.wr_id << " was taken twice";
+      posted[received.wr_id] = true;
+      ASSERT_EQ(post(srq.get(), received.wr_id), 0);
+      expect_success(from.sent(), IBV_WC_SEND, 0, from);
+    }
+  };
+  std::thread other([&] { traffic(a1, b1); });
+  traffic(a2, b2);
+  other.join();
 }
 
 TEST_F(SharedReceiveQueueTest, AFullQueueRefuses) {
