@@ -17,7 +17,7 @@
 namespace verbena::core::soft {
 
 inline constexpr std::uint32_t layout_magic = 0x76726273;  // "srbv" in memory
-inline constexpr std::uint32_t layout_version = 2;
+inline constexpr std::uint32_t layout_version = 3;
 inline constexpr std::size_t cache_line = 64;
 inline constexpr std::size_t page_size = 4096;
 
@@ -111,7 +111,7 @@ enum class SlotKind : std::uint8_t {
   write_payload,   ///< for the target to place: `TargetRequest`, then bytes
   read_request,    ///< for the target to answer: `TargetRequest`
   atomic_request,  ///< for the target to carry out: `TargetRequest`
-  response,        ///< the target's answer to a request: `TargetResponse`, then bytes
+  response,        ///< the target's answer to a request: the bytes
   access_fault,    ///< the sender's access was refused: the queue pair is broken
 };
 
@@ -172,11 +172,6 @@ struct TargetRequest {
   std::uint32_t compare;     ///< atomics: 1 for compare-and-swap
   std::uint32_t reserved;
 };
-struct TargetResponse {
-  std::uint32_t offset;  ///< of these bytes in the answer
-  std::uint32_t status;  ///< ibv_wc_status
-};
-
 enum class LinkState : std::uint32_t { preparing = 0, ready = 1, dead = 2 };
 
 /// How the owner hears of new entries.
@@ -189,14 +184,11 @@ enum class Attention : std::uint32_t {
 struct Progress {
   std::uint32_t consumed;
   std::uint8_t status;  ///< ibv_wc_status that the producer's work request fails with; 0: fine
-  bool waiting;         ///< receiver not ready: no receive is posted for the entry at `consumed`
 
   static constexpr Progress unpack(std::uint64_t word) {
-    return {static_cast<std::uint32_t>(word), static_cast<std::uint8_t>(word >> 32), (word >> 40 & 1) != 0};
+    return {static_cast<std::uint32_t>(word), static_cast<std::uint8_t>(word >> 32)};
   }
-  constexpr std::uint64_t pack() const {
-    return consumed | std::uint64_t{status} << 32 | std::uint64_t{waiting} << 40;
-  }
+  constexpr std::uint64_t pack() const { return consumed | std::uint64_t{status} << 32; }
 };
 
 struct Inbound {

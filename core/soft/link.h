@@ -99,7 +99,7 @@ struct Link {
     const std::uint32_t head = in_head.load(std::memory_order_relaxed) + slots;
     // Release, both: we are done with the entry's bytes, and with the sender's memory that it described.
     in_head.store(head, std::memory_order_release);
-    in->progress.store(Progress{head, 0, false}.pack(), std::memory_order_release);
+    in->progress.store(Progress{head, 0}.pack(), std::memory_order_release);
     light_fence(fence);  // our progress, then its wish: see CompletionQueue::arm
     if (in->wants_event.load(std::memory_order_relaxed)) [[unlikely]]
       answer_wish();

@@ -169,7 +169,7 @@ struct QueuePair : ibv_qp {
   bool serve_atomic(const Slot& slot) noexcept;
   void take_answers() noexcept;
   bool take_response(const Slot& slot, std::uint32_t length) noexcept;
-  bool respond(const TargetResponse& response, std::span<const std::byte> bytes) noexcept;
+  bool respond(std::span<const std::byte> bytes) noexcept;
   std::byte* own_memory(const TargetRequest& request, unsigned access) noexcept;
 
   // remote_memory.cc

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 namespace verbena::core::soft {
 
@@ -22,6 +23,8 @@ struct Receive {
   std::uint64_t wr_id = 0;
   std::uint32_t count = 0;
   std::array<ibv_sge, max_gather> pieces;
+
+  std::span<const ibv_sge> list() const noexcept { return {pieces.data(), count}; }
 };
 
 class ReceiveQueue {

@@ -10,6 +10,7 @@
 
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/pieces.h"
 #include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
@@ -76,20 +77,12 @@ int QueuePair::copy_by_kernel(std::span<const ibv_sge> pieces, std::uint32_t off
   while (length > 0) {
     std::array<iovec, max_gather + 1> local{{{&dummy, 1}}};
     std::size_t count = 1;
-    std::uint32_t skip = offset;
-    std::uint32_t wanted = 0;
-    const std::uint32_t most = std::min(length, longest_kernel_copy);
-    for (const ibv_sge& piece : pieces) {
-      if (wanted == most || count == local.size()) break;
-      if (skip >= piece.length) {
-        skip -= piece.length;
-        continue;
-      }
-      const std::uint32_t part = std::min(most - wanted, piece.length - skip);
-      local[count++] = {reinterpret_cast<std::byte*>(piece.addr) + skip, part};
-      wanted += part;
-      skip = 0;
-    }
+    const std::uint32_t wanted = for_each_part(pieces, offset, std::min(length, longest_kernel_copy),
+                                               [&](const ibv_sge&, std::byte* at, std::uint32_t part) {
+                                                 if (count == local.size()) return false;
+                                                 local[count++] = {at, part};
+                                                 return true;
+                                               });
     const iovec there[2] = {{reinterpret_cast<void*>(link.peer_guard), 1},
                             {reinterpret_cast<void*>(remote), wanted}};
     const pid_t pid = link.peer->pid;

@@ -13,6 +13,7 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/pieces.h"
 #include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
@@ -291,18 +292,12 @@ bool QueuePair::local_pieces_valid(std::span<const ibv_sge> pieces, unsigned acc
 
 void QueuePair::gather(const SendRequest& request, std::uint32_t position, std::uint32_t offset,
                        std::byte* to, std::uint32_t length) noexcept {
-  const ibv_sge* piece = sends.pieces(position);
-  for (std::uint32_t i = 0; i < request.pieces && length; ++i, ++piece) {
-    if (offset >= piece->length) {
-      offset -= piece->length;
-      continue;
-    }
-    const std::uint32_t part = std::min(length, piece->length - offset);
-    std::memcpy(to, reinterpret_cast<const std::byte*>(piece->addr) + offset, part);
-    to += part;
-    length -= part;
-    offset = 0;
-  }
+  for_each_part({sends.pieces(position), request.pieces}, offset, length,
+                [&](const ibv_sge&, const std::byte* from, std::uint32_t part) {
+                  copy_bytes(to, from, part);
+                  to += part;
+                  return true;
+                });
 }
 
 QueuePair::Step QueuePair::send_message(SendRequest& request, std::uint32_t position) noexcept {

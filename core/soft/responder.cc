@@ -12,6 +12,7 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/pieces.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {
@@ -168,7 +169,7 @@ bool QueuePair::wait_for_receive() noexcept {
 
 void QueuePair::refuse(ibv_wc_status theirs) noexcept {
   refusing_ = true;
-  link.in->progress.store(Progress{link.in_head, static_cast<std::uint8_t>(theirs), false}.pack(),
+  link.in->progress.store(Progress{link.in_head, static_cast<std::uint8_t>(theirs)}.pack(),
                           std::memory_order_release);
   light_fence(link.fence);
   if (link.in->wants_event.load(std::memory_order_relaxed)) link.answer_wish();
@@ -183,26 +184,21 @@ bool QueuePair::scatter(const std::byte* from, std::uint32_t length) noexcept {
     received_ = length;
     return true;
   }
-  std::uint32_t skip = received_;
+  bool permitted = true;
+  const std::uint32_t copied =
+      for_each_part(current_receive_.list(), received_, length,
+                    [&](const ibv_sge& piece, std::byte* to, std::uint32_t part) {
+                      permitted = keys.covers(piece.lkey, domain.number, reinterpret_cast<std::uint64_t>(to),
+                                              part, IBV_ACCESS_LOCAL_WRITE);
+                      if (!permitted) return false;
+                      copy_bytes(to, from, part);
+                      from += part;
+                      return true;
+                    });
   received_ += length;
-  for (std::uint32_t i = 0; i < current_receive_.count && length; ++i) {
-    const ibv_sge& piece = current_receive_.pieces[i];
-    if (skip >= piece.length) {
-      skip -= piece.length;
-      continue;
-    }
-    const std::uint32_t part = std::min(length, piece.length - skip);
-    if (!keys.covers(piece.lkey, domain.number, piece.addr + skip, part, IBV_ACCESS_LOCAL_WRITE)) {
-      fail_receive(IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR);
-      return false;
-    }
-    std::memcpy(reinterpret_cast<std::byte*>(piece.addr) + skip, from, part);
-    from += part;
-    length -= part;
-    skip = 0;
-  }
-  if (length == 0) return true;
-  fail_receive(IBV_WC_LOC_LEN_ERR, IBV_WC_REM_INV_REQ_ERR);
+  if (copied == length) return true;
+  fail_receive(permitted ? IBV_WC_LOC_LEN_ERR : IBV_WC_LOC_PROT_ERR,
+               permitted ? IBV_WC_REM_INV_REQ_ERR : IBV_WC_REM_OP_ERR);
   return false;
 }
 
@@ -277,8 +273,7 @@ QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
   bool valid = true;
   if (way == Reach::kernel) {
     valid = receive_pieces_valid(piece.length);
-    const std::span<const ibv_sge> into(current_receive_.pieces.data(), current_receive_.count);
-    if (valid) error = copy_by_kernel(into, received_, piece.address, piece.length, false);
+    if (valid) error = copy_by_kernel(current_receive_.list(), received_, piece.address, piece.length, false);
   }
   const bool granted = still_granted(piece.key);
   link.withdraw(Role::responder);
@@ -305,22 +300,12 @@ QueuePair::Step QueuePair::take_back(std::uint32_t length) noexcept {
 }
 
 bool QueuePair::receive_pieces_valid(std::uint32_t length) const noexcept {
-  std::uint32_t skip = received_;
-  for (std::uint32_t i = 0; i < current_receive_.count && length; ++i) {
-    const ibv_sge& piece = current_receive_.pieces[i];
-    if (skip >= piece.length) {
-      skip -= piece.length;
-      continue;
-    }
-    const std::uint32_t part = std::min(length, piece.length - skip);
-    if (!owner_context.keys().covers(piece.lkey, domain.number, piece.addr + skip, part,
-                                     IBV_ACCESS_LOCAL_WRITE)) {
-      return false;
-    }
-    length -= part;
-    skip = 0;
-  }
-  return true;
+  const KeyTable& keys = owner_context.keys();
+  return for_each_part(current_receive_.list(), received_, length,
+                       [&](const ibv_sge& piece, std::byte* to, std::uint32_t part) {
+                         return keys.covers(piece.lkey, domain.number, reinterpret_cast<std::uint64_t>(to),
+                                            part, IBV_ACCESS_LOCAL_WRITE);
+                       }) == length;
 }
 
 bool QueuePair::take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {

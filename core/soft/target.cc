@@ -6,8 +6,10 @@
 #include <cstring>
 #include <mutex>
 
+#include "core/copy_bytes.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/pieces.h"
 #include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
 
@@ -15,7 +17,7 @@ namespace verbena::core::soft {
 namespace {
 
 constexpr std::uint32_t request_chunk = fragment_size - sizeof(TargetRequest);
-constexpr std::uint32_t response_chunk = fragment_size - sizeof(TargetResponse);
+constexpr std::uint32_t response_chunk = fragment_size;
 static_assert(request_chunk <= response_chunk);
 
 /// The send side's lock, for the receive side: nothing to do where both are one, else only if it's free now,
@@ -125,16 +127,14 @@ bool QueuePair::serve_write(const Slot& slot, std::uint32_t length) noexcept {
   return true;
 }
 
-bool QueuePair::respond(const TargetResponse& response, std::span<const std::byte> bytes) noexcept {
-  const auto payload = static_cast<std::uint32_t>(sizeof response + bytes.size());
-  if (!link.out || !link.has_room(slots_for(payload))) {
+bool QueuePair::respond(std::span<const std::byte> bytes) noexcept {
+  const auto length = static_cast<std::uint32_t>(bytes.size());
+  if (!link.out || !link.has_room(slots_for(length))) {
     look_at_peer();
-    if (!link.out || !link.has_room(slots_for(payload))) return false;
+    if (!link.out || !link.has_room(slots_for(length))) return false;
   }
-  std::byte* to = link.next_slot().payload;
-  std::memcpy(to, &response, sizeof response);
-  std::memcpy(to + sizeof response, bytes.data(), bytes.size());
-  link.publish(SlotKind::response, 0, static_cast<std::uint32_t>(bytes.size()), payload, 0);
+  copy_bytes(link.next_slot().payload, bytes.data(), length);
+  link.publish(SlotKind::response, 0, length, length, 0);
   link.call_peer(false);
   return true;
 }
@@ -150,7 +150,7 @@ bool QueuePair::serve_read(const Slot& slot) noexcept {
   }
   const std::byte* from = own_memory(request, IBV_ACCESS_REMOTE_READ);
   if (!from) return false;
-  const bool answered = respond({}, {from, request.length});
+  const bool answered = respond({from, request.length});
   own_hazard.store(0, std::memory_order_release);
   if (!answered) return stay_unfinished();
   link.consume(slots_for(sizeof request));
@@ -171,7 +171,7 @@ bool QueuePair::serve_atomic(const Slot& slot) noexcept {
   const std::uint64_t old = request.compare ? apply_atomic(at, true, request.operand[1], request.operand[0])
                                             : apply_atomic(at, false, request.operand[0], 0);
   own_hazard.store(0, std::memory_order_release);
-  respond({}, std::as_bytes(std::span(&old, 1)));
+  respond(std::as_bytes(std::span(&old, 1)));
   link.consume(slots_for(sizeof request));
   return true;
 }
@@ -187,27 +187,19 @@ bool QueuePair::take_response(const Slot& slot, std::uint32_t length) noexcept {
   SendRequest& request = sends.at(sends.next);
   if (!local_pieces_valid({sends.pieces(sends.next), request.pieces}, IBV_ACCESS_LOCAL_WRITE)) {
     request.asked = false;  // the next look at the request fails it
-    link.consume(slots_for(static_cast<std::uint32_t>(sizeof(TargetResponse)) + length));
+    link.consume(slots_for(length));
     return true;
   }
-  const std::byte* from = slot.payload + sizeof(TargetResponse);
-  std::uint32_t skip = request.moved;
-  std::uint32_t left = length;
-  const ibv_sge* piece = sends.pieces(sends.next);
-  for (std::uint32_t i = 0; i < request.pieces && left; ++i, ++piece) {
-    if (skip >= piece->length) {
-      skip -= piece->length;
-      continue;
-    }
-    const std::uint32_t part = std::min(left, piece->length - skip);
-    std::memcpy(reinterpret_cast<std::byte*>(piece->addr) + skip, from, part);
-    from += part;
-    left -= part;
-    skip = 0;
-  }
+  const std::byte* from = slot.payload;
+  for_each_part({sends.pieces(sends.next), request.pieces}, request.moved, length,
+                [&](const ibv_sge&, std::byte* to, std::uint32_t part) {
+                  copy_bytes(to, from, part);
+                  from += part;
+                  return true;
+                });
   request.moved += length;
   request.asked = false;
-  link.consume(slots_for(static_cast<std::uint32_t>(sizeof(TargetResponse)) + length));
+  link.consume(slots_for(length));
   return true;
 }
 

@@ -20,7 +20,7 @@ void start_at(std::uint32_t position, Pair& pair) {
   for (soft::QueuePair* qp : {&inside(pair.a), &inside(pair.b)}) {
     const soft::BothSides locked(*qp);
     qp->link.in_head = position;
-    qp->link.in->progress = soft::Progress{position, 0, false}.pack();
+    qp->link.in->progress = soft::Progress{position, 0}.pack();
   }
   for (soft::QueuePair* qp : {&inside(pair.a), &inside(pair.b)}) {
     const soft::BothSides locked(*qp);

@@ -16,37 +16,26 @@ Region touched(Session& session, std::uint64_t size) {
   return region;
 }
 
-class WriteStream final : public StreamTest {
+/// Puts or gets.
+class OneSidedStream final : public StreamTest {
  public:
-  WriteStream(Session& session, std::uint64_t size, std::uint32_t depth)
-      : session_(session), local_(touched(session, size)), size_(size) {
-    theirs_ = session.prepare(TestKind::write_bandwidth, size, depth).region;
+  OneSidedStream(Session& session, TestKind kind, std::uint64_t size, std::uint32_t depth)
+      : session_(session),
+        writes_(kind == TestKind::write_bandwidth),
+        local_(touched(session, size)),
+        size_(size) {
+    theirs_ = session.prepare(kind, size, depth).region;
   }
   std::error_code start(Slot& slot) noexcept override {
-    return session_.connection().put(local_.slice(0, size_), theirs_, 0, slot);
+    Connection& connection = session_.connection();
+    return writes_ ? connection.put(local_.slice(0, size_), theirs_, 0, slot)
+                   : connection.get(local_.slice(0, size_), theirs_, 0, slot);
   }
   std::string path() const override { return session_.connection().explain(); }
 
  private:
   Session& session_;
-  Region local_;
-  std::uint64_t size_;
-  RemoteRegion theirs_;
-};
-
-class ReadStream final : public StreamTest {
- public:
-  ReadStream(Session& session, std::uint64_t size, std::uint32_t depth)
-      : session_(session), local_(touched(session, size)), size_(size) {
-    theirs_ = session.prepare(TestKind::read_bandwidth, size, depth).region;
-  }
-  std::error_code start(Slot& slot) noexcept override {
-    return session_.connection().get(local_.slice(0, size_), theirs_, 0, slot);
-  }
-  std::string path() const override { return session_.connection().explain(); }
-
- private:
-  Session& session_;
+  bool writes_;
   Region local_;
   std::uint64_t size_;
   RemoteRegion theirs_;
@@ -96,9 +85,8 @@ std::unique_ptr<StreamTest> make_stream_test(TestKind kind, Session& session, st
                                              std::uint32_t depth) {
   switch (kind) {
     case TestKind::write_bandwidth:
-      return std::make_unique<WriteStream>(session, size, depth);
     case TestKind::read_bandwidth:
-      return std::make_unique<ReadStream>(session, size, depth);
+      return std::make_unique<OneSidedStream>(session, kind, size, depth);
     case TestKind::call_rate:
       return std::make_unique<CallStream>(session, size, depth);
     default:
