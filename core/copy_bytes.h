@@ -2,6 +2,7 @@
 /// memcpy(3) for the data path, where mostly a few words move and a call would cost more than they do.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +22,7 @@ inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t length)
     std::memcpy(to, &word, sizeof word);
     from += sizeof word;
     to += sizeof word;
+    std::atomic_signal_fence(std::memory_order_acq_rel);  // or the compiler makes wide moves of it
   };
   for (; length >= sizeof(std::uint64_t); length -= sizeof(std::uint64_t)) move(std::uint64_t{});
   if (length & 4) move(std::uint32_t{});

@@ -19,6 +19,7 @@ ClientState::ClientState(Loop& loop, Connection connection)
   const std::uint32_t depth = channel_ ? std::min(loop.options().call_depth, channel_->call_depth()) : 0;
   calls_.resize(depth);
   free_.reserve(depth);
+  expiring_.reserve(depth);
   for (std::uint32_t slot = depth; slot > 0; --slot) free_.push_back(slot - 1);
   deadlines_.owner = this;
   deadlines_.tick = [](transport::Ticker& self, std::int64_t now) {
@@ -118,19 +119,27 @@ void ClientState::free_slot(std::uint32_t slot) noexcept {
 // In the order of their deadlines, however many have passed at once. A handler may call anew, or destroy
 // this.
 void ClientState::expire(std::int64_t now_ns) noexcept {
+  expiring_.clear();
+  deadlines_.due = transport::Ticker::never;
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {  // only those that wait have one
+    if (calls_[slot].due <= now_ns) {
+      expiring_.push_back({calls_[slot].due, slot, calls_[slot].generation});
+    } else {
+      deadlines_.due = std::min(deadlines_.due, calls_[slot].due);
+    }
+  }
+  std::ranges::sort(expiring_, {}, &Expiring::due);
   const auto alive = alive_;
-  while (*alive) {
-    deadlines_.due = transport::Ticker::never;
-    const auto first = std::ranges::min_element(calls_, {}, &Call::due);  // only those that wait have one
-    if (first == calls_.end()) return;
-    deadlines_.due = first->due;
-    if (first->due > now_ns) return;
-    const auto slot = static_cast<std::uint32_t>(first - calls_.begin());
-    if (transport::Channel* channel = connection_.channel()) channel->revoke_request(slot);
-    first->use = Use::expired;
-    first->due = transport::Ticker::never;
+  for (std::size_t i = 0; *alive && i < expiring_.size(); ++i) {
+    const Expiring& next = expiring_[i];
+    Call& call = calls_[next.slot];
+    if (call.use != Use::waiting || call.generation != next.generation)
+      continue;  // a handler has closed the client
+    if (transport::Channel* channel = connection_.channel()) channel->revoke_request(next.slot);
+    call.use = Use::expired;
+    call.due = transport::Ticker::never;
     --in_flight_;
-    first->handler(make_error_code(errc::timed_out), {});
+    call.handler(make_error_code(errc::timed_out), {});
   }
 }
 

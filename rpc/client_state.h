@@ -62,6 +62,12 @@ class ClientState {
   std::uint32_t serial_;
   std::vector<Call> calls_;
   std::vector<std::uint32_t> free_;
+  struct Expiring {
+    std::int64_t due;
+    std::uint32_t slot;
+    std::uint32_t generation;
+  };
+  std::vector<Expiring> expiring_;  // used by expire() alone; kept, so that it allocates nothing
   std::size_t in_flight_ = 0;
   Deadlines deadlines_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a handler may destroy this

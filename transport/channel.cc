@@ -20,7 +20,7 @@ Channel::Channel(Engine& engine, std::uint32_t index)
       index_(index),
       request_limit_(request_limit(engine.options())),
       one_sided_limit_(one_sided_limit(engine.options())),
-      send_limit_(sends_per_peer(engine.options())),
+      eager_limit_(eager_limit(engine.options())),
       ring_(sends_per_peer(engine.options()), index),
       outgoing_(engine.options().large_depth) {
   for (std::uint32_t i = 0; i < engine.options().large_depth; ++i) {
@@ -133,7 +133,7 @@ void Channel::violation(const char* what) noexcept {
 void Channel::on_message(const std::byte* buffer, std::size_t length, bool& keep_buffer) {
   if (length < sizeof(MessageHeader)) [[unlikely]]
     return violation("a message shorter than its header");
-  const auto& header = *reinterpret_cast<const MessageHeader*>(buffer);  // ours alone by now
+  const MessageHeader header = read_message_header(buffer);
   if (header.epoch != epoch_) {
     ++engine_.statistics().stale_messages;
     return;
@@ -190,7 +190,7 @@ void Channel::deliver(Kind kind, std::span<const std::byte> body) {
   }
   if (body.size() < sizeof(CallHeader)) [[unlikely]]
     return violation("a call shorter than its header");
-  const auto& call = *reinterpret_cast<const CallHeader*>(body.data());
+  const CallHeader call = read_call_header(body.data());
   if (kind == Kind::request && !owe_reply()) return;
   if (calls.deliver) [[likely]] {
     calls.deliver(calls.self, *this, kind, call, body.subspan(sizeof call));
@@ -245,6 +245,7 @@ void Channel::complete_up_to(std::uint32_t count) noexcept {
     if (entry.buffer) entry.pool->give(entry.buffer);
     if (Operation* const operation = entry.operation) operation->complete(operation, {}, entry.bytes);
   }
+  ring_.rewind_if_empty();
 }
 
 void Channel::fail_to_post(int error) noexcept {
@@ -271,7 +272,7 @@ void Channel::queue() noexcept {
 
 errc Channel::queue_eager(Kind kind, std::uint32_t token, CallHeader call, std::span<const std::byte> body,
                           core::BufferPool& pool, Operation* done) noexcept {
-  if (ring_.size() >= send_limit_) [[unlikely]] {
+  if (ring_.size() >= eager_limit_) [[unlikely]] {
     fail(make_error_code(errc::connection_lost),
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
     return errc::connection_lost;

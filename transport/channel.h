@@ -213,7 +213,7 @@ class Channel {
 
   const std::uint32_t request_limit_;    // the same for messages and requests
   const std::uint32_t one_sided_limit_;  // of entries in the ring, when one more is started
-  const std::uint32_t send_limit_;       // all that the reserves add up to
+  const std::uint32_t eager_limit_;      // of entries in the ring, when a message is queued
   SendRing ring_;
   std::vector<Outgoing> outgoing_;
   std::vector<std::unique_ptr<Incoming>> incoming_;

@@ -124,12 +124,12 @@ std::size_t Engine::turn() {
   receives_.post_if_due();
   if (!ended_.empty()) [[unlikely]]
     end_channels();
-  flush();
   constexpr std::uint32_t turns_between_ticks = 64;  // reading the clock costs as much as a turn
   if (++turns_to_tick_ == turns_between_ticks) {
     turns_to_tick_ = 0;
     tick();
   }
+  flush();  // after all that runs handlers
   turning_ = false;
   return count > 0 ? static_cast<std::size_t>(count) : 0;
 }

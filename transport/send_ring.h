@@ -86,8 +86,13 @@ class SendRing {
     const std::uint32_t count = ((position - head_) & mask_) + 1;
     return count <= posted_ - head_ ? count : 0;
   }
-  /// The oldest entry; it stays as it is until the ring has gone round.
+  /// The oldest entry; it stays as it is until the next push().
   const SendEntry& pop() noexcept { return slots_[head_++ & mask_].entry; }
+  /// Where all has completed, begins at the first slot again: the same few slots stay in the nearest cache.
+  /// Stores leave a CPU in order, so that a message would wait for the lines of a slot that isn't there.
+  void rewind_if_empty() noexcept {
+    if (is_empty()) clear();
+  }
   void clear() noexcept {
     head_ = posted_ = tail_ = since_signal_ = 0;
     wants_completion_ = false;

@@ -3,6 +3,7 @@
 /// are that Verbena builds for.
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -82,19 +83,48 @@ static_assert(sizeof(LargeBody) == 24 && std::is_trivially_copyable_v<LargeBody>
 
 /// Headers are written in whole words and read field by field: a device that copies the words at once needn't
 /// wait for narrower stores to be put together.
+inline void write_words(std::byte* to, std::uint64_t first, std::uint64_t second) noexcept {
+  std::memcpy(to, &first, sizeof first);
+  std::atomic_signal_fence(std::memory_order_acq_rel);  // or the compiler joins them, by way of memory
+  std::memcpy(to + sizeof first, &second, sizeof second);
+}
+struct TwoWords {
+  std::uint64_t first, second;
+};
+inline TwoWords read_words(const std::byte* from) noexcept {
+  TwoWords words;
+  std::memcpy(&words.first, from, sizeof words.first);
+  std::atomic_signal_fence(std::memory_order_acq_rel);
+  std::memcpy(&words.second, from + sizeof words.first, sizeof words.second);
+  std::atomic_signal_fence(std::memory_order_acq_rel);  // read once
+  return words;
+}
 inline void write_header(std::byte* to, const MessageHeader& header) noexcept {
-  const std::uint64_t words[] = {static_cast<std::uint64_t>(header.kind) | std::uint64_t{header.flags} << 8 |
-                                     std::uint64_t{header.epoch} << 16 | std::uint64_t{header.granted} << 32,
-                                 header.token | std::uint64_t{header.reserved} << 32};
-  std::memcpy(to, &words[0], sizeof words[0]);
-  std::memcpy(to + sizeof words[0], &words[1], sizeof words[1]);
+  write_words(to,
+              static_cast<std::uint64_t>(header.kind) | std::uint64_t{header.flags} << 8 |
+                  std::uint64_t{header.epoch} << 16 | std::uint64_t{header.granted} << 32,
+              header.token | std::uint64_t{header.reserved} << 32);
 }
 inline void write_header(std::byte* to, const CallHeader& header) noexcept {
-  const std::uint64_t words[] = {
-      header.slot | std::uint64_t{header.generation} << 32,
-      header.method | std::uint64_t{static_cast<std::uint32_t>(header.status)} << 32};
-  std::memcpy(to, &words[0], sizeof words[0]);
-  std::memcpy(to + sizeof words[0], &words[1], sizeof words[1]);
+  write_words(to, header.slot | std::uint64_t{header.generation} << 32,
+              header.method | std::uint64_t{static_cast<std::uint32_t>(header.status)} << 32);
+}
+
+/// What begins there, as it is now: a peer may map a receive's memory, and change it while it is looked at.
+/// It is read in the words that it was written in.
+inline MessageHeader read_message_header(const std::byte* from) noexcept {
+  const auto [first, second] = read_words(from);
+  return {static_cast<Kind>(first),
+          static_cast<std::uint8_t>(first >> 8),
+          static_cast<std::uint16_t>(first >> 16),
+          static_cast<std::uint32_t>(first >> 32),
+          static_cast<std::uint32_t>(second),
+          static_cast<std::uint32_t>(second >> 32)};
+}
+inline CallHeader read_call_header(const std::byte* from) noexcept {
+  const auto [first, second] = read_words(from);
+  return {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(first >> 32),
+          static_cast<std::uint32_t>(second), static_cast<std::int32_t>(second >> 32)};
 }
 
 inline constexpr std::size_t headers_size = sizeof(MessageHeader) + sizeof(CallHeader);

@@ -6,6 +6,12 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/fence.h"
 
+#ifdef __has_feature  // clang's way to say it
+#define VERBENA_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#else
+#define VERBENA_THREAD_SANITIZER 0
+#endif
+
 namespace verbena::core::soft {
 namespace {
 
@@ -22,7 +28,7 @@ void spin_until(Condition condition) noexcept {
 }
 
 bool may_be_biased() noexcept {
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || VERBENA_THREAD_SANITIZER
   return false;  // it doesn't know membarrier(2)
 #else
   return asymmetric_fences();

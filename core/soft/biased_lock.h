@@ -23,7 +23,10 @@ class BiasedLock {
       lock_slowly();
   }
   /// Never waits: for whoever holds another lock already.
-  bool try_lock() noexcept { return enter() || try_lock_slowly(); }
+  bool try_lock() noexcept {
+    const bool is_ours = inside_.load(std::memory_order_relaxed) && is_owner();  // it isn't recursive
+    return !is_ours && (enter() || try_lock_slowly());
+  }
   void unlock() noexcept {
     // Only the owner raises it for longer than enter() takes; release: what it did inside.
     if (inside_.load(std::memory_order_relaxed) && is_owner()) [[likely]] {

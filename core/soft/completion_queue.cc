@@ -36,7 +36,7 @@ int CompletionQueue::poll(int count, ibv_wc* completions) noexcept {
   polled_.store(true, std::memory_order_relaxed);
   int taken = 0;
   while (taken < count && head_ != tail_) completions[taken++] = ring_[head_++ & mask_];
-  if (taken == count) return taken;
+  if (taken >= count) return taken;
   window_ = completions + taken;
   window_end_ = completions + count;
   // Senders first, though what comes in now may acknowledge more: that is for the next poll, and an answer

@@ -46,6 +46,8 @@ struct QueuePair : ibv_qp {
   // ---- Called by completion queues, under their lock ----
   /// Takes in what the peer has put into our ring, as far as receives and room allow.
   void receive() noexcept;
+  /// The same for whoever holds the send completion queue's lock too.
+  void receive_holding_both() noexcept;
   void receive_direct() noexcept {
     if (link.in && link.has_entry(link.first_slot().word.load(std::memory_order_acquire))) receive();
   }
@@ -228,8 +230,8 @@ struct QueuePair : ibv_qp {
   std::uint32_t described_ = 0;       // pieces of the described message that have been copied
   std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
   bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
-  bool holds_both_ = false;           // receive() runs inside retire(), both locks held
-  bool refusing_ = false;             // the peer has been told that its entry failed
+  bool holds_both_ = false;  // receive() or retire() runs with both locks held: neither takes the other's
+  bool refusing_ = false;    // the peer has been told that its entry failed
 };
 
 /// Returns the old value; the compare value travels in `compare_add` as it does in verbs.

@@ -91,6 +91,7 @@ bool QueuePair::post_small_send(const ibv_send_wr& request) noexcept {
   link.call_peer(solicited);
 
   ++messages_sent_;
+  sends.rewind_if_empty();
   SendRequest& entry = sends.at(sends.tail);
   entry.wr_id = request.wr_id;
   entry.stage = SendRequest::Stage::sent;

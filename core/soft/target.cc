@@ -87,11 +87,15 @@ QueuePair::Step QueuePair::ask_target(SendRequest& request, std::uint32_t positi
 
 // Whoever waits for an answer polls its send completions only; the answer comes in on the other side.
 void QueuePair::take_answers() noexcept {
-  if (send_cq == recv_cq || !receive_completions().lock.try_lock()) return;
+  if (send_cq == recv_cq || holds_both_ || !receive_completions().lock.try_lock()) return;
+  receive_holding_both();
+  receive_completions().lock.unlock();
+}
+
+void QueuePair::receive_holding_both() noexcept {
   holds_both_ = true;
   receive();
   holds_both_ = false;
-  receive_completions().lock.unlock();
 }
 
 std::byte* QueuePair::own_memory(const TargetRequest& request, unsigned access) noexcept {
@@ -161,6 +165,7 @@ bool QueuePair::serve_atomic(const Slot& slot) noexcept {
   const SendSide side(*this, holds_both_);
   TargetRequest request;
   std::memcpy(&request, slot.payload, sizeof request);
+  if (side && link.out && !link.has_room(1)) look_at_peer();
   if (!side || !link.out || !link.has_room(1)) return stay_unfinished();
   if (request.length != 8 || request.address % 8 != 0) {
     fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);

@@ -103,6 +103,20 @@ TEST_F(TwoProcessesTest, EverythingCompletesWhileTheReceiverSleeps) {
   }
 }
 
+TEST_F(TwoProcessesTest, AtomicsGoOnThoughTheTargetPostsNothing) {
+  RemoteProcess peer{device(), "storekeeper", {MemoryKind::heap, 4096}};
+  Endpoint& endpoint = peer.endpoint();
+  Buffer& former = endpoint.buffer(8);
+  const std::uint64_t count = 10 * quirks().rounds;  // soft0: far more than its ring has slots
+  std::uint64_t first = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    endpoint.post(fetch_add(former.piece(), peer.remote(), 1));
+    ASSERT_EQ(name_of(endpoint.sent().status), name_of(IBV_WC_SUCCESS)) << "atomic " << i;
+    if (i == 0) first = former.word();
+    ASSERT_EQ(former.word(), first + i);
+  }
+}
+
 TEST_F(TwoProcessesTest, ABrokenAccessIsRefusedAndTheTargetIsUnharmed) {
   constexpr std::size_t page = 4096;  // shared memory ends where a page does
   RemoteProcess peer{device(), "storekeeper", {MemoryKind::shared, page}};

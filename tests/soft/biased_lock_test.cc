@@ -92,6 +92,7 @@ TEST(BiasedLockTest, TryingDoesNotWaitForTheOwner) {
   Guarded guarded;
   own(guarded);
   guarded.lock.lock();
+  EXPECT_FALSE(guarded.lock.try_lock()) << "it isn't recursive";
   std::thread([&] { EXPECT_FALSE(guarded.lock.try_lock()); }).join();
   guarded.lock.unlock();
   std::thread([&] {
