@@ -34,6 +34,7 @@ class SendLatency final : public LatencyTest {
  private:
   void ping() {
     source_.send();
+    session_.loop().flush();
     for (const std::uint64_t expected = ++awaited_; came_ < expected;) session_.turn();
   }
 
