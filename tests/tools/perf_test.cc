@@ -46,6 +46,19 @@ void expect_rising(const Json& latency) {
   EXPECT_GT(before, 0);
 }
 
+TEST(PerfOptions, TheTestMayStandBehindTheSizes) {
+  const Outcome outcome =
+      run({verbena_program(), "perf", "--iterations=50", "--json", "--size", "8", "floor"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(lines_of(outcome.out).size(), 1U);
+}
+
+TEST(PerfOptions, SizesMayBeRepeatedOrAList) {
+  const Outcome outcome = perf("send-latency", {"--iterations=50", "--size", "8,16", "--size=32"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(lines_of(outcome.out).size(), 3U);
+}
+
 class PerfContract : public testing::TestWithParam<const char*> {};
 
 TEST_P(PerfContract, ALineHasEveryKeyAndItsValueIsPlausible) {

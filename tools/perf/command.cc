@@ -85,7 +85,8 @@ void add_perf_options(CLI::App& app, PerfArguments& arguments) {
   app.add_option("TEST", arguments.test, names_of_tests());
   app.add_option("--device", arguments.device, "device by name; default: the best one ('verbena info')");
   app.add_option("--size", arguments.sizes, "bytes, or as in 4K, 1MiB; may be repeated, or a list: 8,64,4K")
-      ->type_name("SIZE,…");
+      ->type_name("SIZE,…")
+      ->allow_extra_args(false);  // one argument each: what follows is the test's name
   app.add_option("--iterations", arguments.iterations, "operations a size");
   app.add_option("--seconds", arguments.seconds, "time a size; default: 1, where --iterations isn't given");
   app.add_option("--depth", arguments.depth,
