@@ -8,7 +8,7 @@
 
 namespace {
 
-std::atomic<std::uint64_t> allocations{0};
+thread_local std::uint64_t allocations = 0;  // the agent's thread may still be busy with the meeting
 
 void* counted(std::size_t size, std::size_t alignment) {
   ++allocations;
@@ -60,6 +60,14 @@ void turn_until(Calls& calls, Condition condition) {
   }
 }
 
+/// What the sockets still have to say of it allocates; on a busy machine it comes late.
+void end_meeting(Loops& loops) {
+  for (int i = 0; i < 100; ++i) {
+    Loops::look(loops.server_loop);
+    Loops::look(loops.client_loop);
+  }
+}
+
 class AllocationsTest : public testing::TestWithParam<std::size_t> {};
 
 TEST_P(AllocationsTest, TenThousandCallsMakeNone) {
@@ -77,6 +85,7 @@ TEST_P(AllocationsTest, TenThousandCallsMakeNone) {
     });
   };
   call_many(1000);
+  end_meeting(calls);
   const std::uint64_t before = allocations;
   call_many(10'000);
   const std::uint64_t after = allocations;
@@ -95,7 +104,10 @@ TEST_P(AllocationsTest, CallsWithDeadlinesAndSmallCapturesMakeNone) {
   static_assert(sizeof handler <= rpc::CallHandler::capacity);
   std::uint64_t before = 0;
   for (int i = 0; i < 2000; ++i) {
-    if (i == 1000) before = allocations;
+    if (i == 1000) {
+      end_meeting(calls);
+      before = allocations;
+    }
     ASSERT_FALSE(calls.client.call(echo, request, handler, std::chrono::seconds{60}));
     turn_until(calls, [&] { return finished == static_cast<std::uint64_t>(i) + 1; });
   }
@@ -109,7 +121,10 @@ TEST_P(AllocationsTest, MessagesMakeNone) {
   const Message bytes = message(GetParam());
   std::uint64_t before = 0;
   for (std::uint64_t sent = 0; sent < 20'000;) {
-    if (sent == 10'000) before = allocations;
+    if (sent == 10'000) {
+      end_meeting(both);
+      before = allocations;
+    }
     if (!both.client.send(bytes)) ++sent;
     both.client_loop.poll();
     both.server_loop.poll();

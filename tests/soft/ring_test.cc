@@ -16,7 +16,11 @@ soft::QueuePair& inside(Endpoint& endpoint) {
 
 /// As if so many slots had passed in both directions.
 void start_at(std::uint32_t position, Pair& pair) {
-  wait_until("the link", [&] { return inside(pair.a).link.is_up() && inside(pair.b).link.is_up(); });
+  const auto is_up = [](Endpoint& endpoint) {
+    const soft::BothSides locked(inside(endpoint));  // the agent attaches links in its own time
+    return inside(endpoint).link.is_up();
+  };
+  wait_until("the link", [&] { return is_up(pair.a) && is_up(pair.b); });
   for (soft::QueuePair* qp : {&inside(pair.a), &inside(pair.b)}) {
     const soft::BothSides locked(*qp);
     qp->link.in_head = position;

@@ -47,7 +47,7 @@ Options loop_options(const std::string& device, std::uint64_t most, std::uint32_
   constexpr std::uint32_t fewest = 16;  // orders and answers have to pass as well
   Options options;
   options.device = device;
-  options.peers = 2;
+  options.peers = 4;  // orders and calls; and those of the size before, which may still be ending
   options.request_depth = std::max(depth, fewest);
   options.call_depth = std::max(depth, fewest);
   options.send_depth = std::max(2 * depth, 8 * fewest);
