@@ -29,22 +29,29 @@ Connection::~Connection() {
   close();
 }
 
-bool Connection::is_open() const noexcept {
-  return channel_ && channel_->serial() == serial_ && channel_->is_open();
-}
-
-void Connection::close() noexcept {
-  if (transport::Channel* open = channel()) {
-    open->close();
-  } else if (channel_ && channel_->serial() == serial_) {
-    channel_->closed_handler = {};  // it is ending by itself, and nobody is to hear of it any more
-  }
-  channel_ = nullptr;
-}
-
 // On the data path a lookup that doesn't ask for more than the handle's own: the channel knows its state.
 inline transport::Channel* Connection::current() const noexcept {
   return channel_ && channel_->serial() == serial_ ? channel_ : nullptr;
+}
+
+transport::Channel* Connection::channel() const noexcept {
+  transport::Channel* own = current();
+  return own && own->is_open() ? own : nullptr;
+}
+
+bool Connection::is_open() const noexcept {
+  return channel() != nullptr;
+}
+
+void Connection::close() noexcept {
+  if (transport::Channel* own = current()) {
+    if (own->is_open()) {
+      own->close();
+    } else {
+      own->closed_handler = {};  // it is ending by itself, and nobody is to hear of it any more
+    }
+  }
+  channel_ = nullptr;
 }
 
 std::error_code Connection::send(std::span<const std::byte> bytes, Operation& done) noexcept {

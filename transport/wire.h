@@ -81,8 +81,8 @@ struct LargeBody {
 };
 static_assert(sizeof(LargeBody) == 24 && std::is_trivially_copyable_v<LargeBody>);
 
-/// Headers are written in whole words and read field by field: a device that copies the words at once needn't
-/// wait for narrower stores to be put together.
+/// Headers are written and read in whole words: a device that copies the words at once needn't wait for
+/// narrower stores to be put together.
 inline void write_words(std::byte* to, std::uint64_t first, std::uint64_t second) noexcept {
   std::memcpy(to, &first, sizeof first);
   std::atomic_signal_fence(std::memory_order_acq_rel);  // or the compiler joins them, by way of memory
@@ -111,7 +111,6 @@ inline void write_header(std::byte* to, const CallHeader& header) noexcept {
 }
 
 /// What begins there, as it is now: a peer may map a receive's memory, and change it while it is looked at.
-/// It is read in the words that it was written in.
 inline MessageHeader read_message_header(const std::byte* from) noexcept {
   const auto [first, second] = read_words(from);
   return {static_cast<Kind>(first),

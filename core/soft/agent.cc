@@ -154,7 +154,7 @@ void Agent::handle(int socket, Connection& connection, ControlParcel& parcel) {
       QueuePair* qp = context_.places_[index_of(message.to)].queue_pair.load(std::memory_order_relaxed);
       if (!qp) return;
       const BothSides locked(*qp);
-      qp->receive_holding_both();
+      qp->receive();
       return;
     }
     case ControlKind::memory:

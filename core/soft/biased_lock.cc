@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/soft/biased_lock.h"
 
-#include <sched.h>
-
 #include "core/monotonic_ns.h"
 #include "core/soft/fence.h"
 
@@ -15,18 +13,6 @@
 namespace verbena::core::soft {
 namespace {
 
-template <class Condition>
-void spin_until(Condition condition) noexcept {
-  constexpr int spins_before_yield = 256;  // a few µs: longer, and the holder has likely lost its CPU
-  for (int spins = 0; !condition(); ++spins) {
-    if (spins < spins_before_yield) {
-      __builtin_ia32_pause();
-    } else {
-      ::sched_yield();
-    }
-  }
-}
-
 bool may_be_biased() noexcept {
 #if defined(__SANITIZE_THREAD__) || VERBENA_THREAD_SANITIZER
   return false;  // it doesn't know membarrier(2)
@@ -38,15 +24,13 @@ bool may_be_biased() noexcept {
 }  // namespace
 
 void BiasedLock::lock_slowly() noexcept {
-  spin_until([this] {
-    return !held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire);
-  });
+  held_.lock();
   lift_bias(true);
   look_for_owner();
 }
 
 bool BiasedLock::try_lock_slowly() noexcept {
-  if (held_.load(std::memory_order_relaxed) || held_.exchange(true, std::memory_order_acquire)) return false;
+  if (!held_.try_lock()) return false;
   if (lift_bias(false)) return true;
   unlock_slowly();
   return false;
@@ -54,7 +38,7 @@ bool BiasedLock::try_lock_slowly() noexcept {
 
 void BiasedLock::unlock_slowly() noexcept {
   bias_.store(owner_.load(std::memory_order_relaxed), std::memory_order_release);  // what was done inside
-  held_.store(false, std::memory_order_release);                                   // the same
+  held_.unlock();
 }
 
 // Under `held_`. False where the owner is inside and we aren't to wait.

@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/soft/spin_lock.h"
+
 namespace verbena::core::soft {
 
 /// Names this thread while it lives; one instruction.
@@ -61,7 +63,7 @@ class BiasedLock {
   std::atomic<const char*> bias_{nullptr};
   std::atomic<const char*> owner_{nullptr};
   std::atomic<bool> inside_{false};
-  std::atomic<bool> held_{false};  // by whoever came in slowly, who also guards what follows
+  SpinLock held_;  // by whoever came in slowly, who also guards what follows
 
   const char* last_ = nullptr;
   std::uint32_t streak_ = 0;

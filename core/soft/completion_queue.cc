@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/soft/completion_queue.h"
-#include "core/monotonic_ns.h"
 
 #include <algorithm>
 #include <bit>
 #include <mutex>
 #include <utility>
 
+#include "core/monotonic_ns.h"
 #include "core/soft/context.h"
 #include "core/soft/fence.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {
+
 CompletionQueue::CompletionQueue(Context& owner, std::uint32_t queue_index, int entries, void* user_context,
                                  CompletionChannel* events)
     : ibv_cq{},

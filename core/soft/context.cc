@@ -35,13 +35,16 @@ bool process_vm_allowed() noexcept {
 }
 
 BothSides::BothSides(QueuePair& qp) noexcept
-    : first_(std::min(&qp.send_completions(), &qp.receive_completions())),
+    : qp_(qp),
+      first_(std::min(&qp.send_completions(), &qp.receive_completions())),
       second_(std::max(&qp.send_completions(), &qp.receive_completions())) {
   first_->lock.lock();
   if (second_ != first_) second_->lock.lock();
+  qp_.holds_both = true;
 }
 
 BothSides::~BothSides() {
+  qp_.holds_both = false;
   if (second_ != first_) second_->lock.unlock();
   first_->lock.unlock();
 }

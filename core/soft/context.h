@@ -54,7 +54,7 @@ class EventQueue {
   std::deque<ibv_async_event> events_;
 };
 
-/// Both locks of a queue pair's completion queues, in the order of their address.
+/// Both locks of a queue pair's completion queues, in the order of their address; the queue pair knows it.
 class BothSides {
  public:
   explicit BothSides(QueuePair& qp) noexcept;
@@ -63,6 +63,7 @@ class BothSides {
   BothSides& operator=(const BothSides&) = delete;
 
  private:
+  QueuePair& qp_;
   CompletionQueue* first_;
   CompletionQueue* second_;
 };

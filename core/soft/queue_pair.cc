@@ -133,10 +133,8 @@ void QueuePair::nudge_peer() noexcept {
 }
 
 void QueuePair::lose_peer() noexcept {
-  receive_holding_both();  // what it left in our ring has arrived
-  holds_both_ = true;
+  receive();     // what it left in our ring has arrived
   retire(true);  // what it consumed has been delivered
-  holds_both_ = false;
   if (current_state() != IBV_QPS_RTR && current_state() != IBV_QPS_RTS) return;
   if (!sends.is_empty()) {
     broken_ = refused_ = IBV_WC_RETRY_EXC_ERR;

@@ -46,8 +46,6 @@ struct QueuePair : ibv_qp {
   // ---- Called by completion queues, under their lock ----
   /// Takes in what the peer has put into our ring, as far as receives and room allow.
   void receive() noexcept;
-  /// The same for whoever holds the send completion queue's lock too.
-  void receive_holding_both() noexcept;
   void receive_direct() noexcept {
     if (link.in && link.has_entry(link.first_slot().word.load(std::memory_order_acquire))) receive();
   }
@@ -93,7 +91,8 @@ struct QueuePair : ibv_qp {
   std::uint32_t receives_posted = 0;  // since the reset
   Link link;
 
-  bool is_direct = false;  // of the receive completion queue's lists
+  bool holds_both = false;  // whoever is at work holds both locks: neither side takes the other's
+  bool is_direct = false;   // of the receive completion queue's lists
   bool in_backlog = false;
   bool in_senders = false;  // of the send completion queue's
 
@@ -145,6 +144,7 @@ struct QueuePair : ibv_qp {
 
   // responder.cc
   bool take_entry(Slot& slot, std::uint64_t word) noexcept;
+  bool may_fill(std::uint32_t lkey, const std::byte* memory, std::uint32_t length) const noexcept;
   bool take_short_message(const Slot& slot, std::uint64_t word) noexcept;
   bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
@@ -230,8 +230,7 @@ struct QueuePair : ibv_qp {
   std::uint32_t described_ = 0;       // pieces of the described message that have been copied
   std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
   bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
-  bool holds_both_ = false;  // receive() or retire() runs with both locks held: neither takes the other's
-  bool refusing_ = false;    // the peer has been told that its entry failed
+  bool refusing_ = false;             // the peer has been told that its entry failed
 };
 
 /// Returns the old value; the compare value travels in `compare_add` as it does in verbs.

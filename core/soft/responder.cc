@@ -72,6 +72,11 @@ bool QueuePair::stay_unfinished() noexcept {
   return false;
 }
 
+bool QueuePair::may_fill(std::uint32_t lkey, const std::byte* memory, std::uint32_t length) const noexcept {
+  return owner_context.keys().covers(lkey, domain.number, reinterpret_cast<std::uint64_t>(memory), length,
+                                     IBV_ACCESS_LOCAL_WRITE);
+}
+
 // The shortest way: a whole message in one slot, into the one piece of the next receive. False, and nothing
 // done, where it is anything else.
 bool QueuePair::take_short_message(const Slot& slot, std::uint64_t word) noexcept {
@@ -86,12 +91,10 @@ bool QueuePair::take_short_message(const Slot& slot, std::uint64_t word) noexcep
   ReceiveQueue* const queue = shared_receives ? shared_receives->exclusive() : &receives;
   if (!queue) return false;
   const ReceiveQueue::Front receive = queue->front();
-  if (!receive.pieces || receive.count != 1 || length > receive.pieces->length ||
-      !owner_context.keys().covers(receive.pieces->lkey, domain.number, receive.pieces->addr, length,
-                                   IBV_ACCESS_LOCAL_WRITE)) {
-    return false;
-  }
-  copy_bytes(reinterpret_cast<std::byte*>(receive.pieces->addr), slot.payload, length);
+  if (!receive.pieces || receive.count != 1 || length > receive.pieces->length) return false;
+  auto* const to = reinterpret_cast<std::byte*>(receive.pieces->addr);
+  if (!may_fill(receive.pieces->lkey, to, length)) return false;
+  copy_bytes(to, slot.payload, length);
   ibv_wc& completion = completions.add(IBV_WC_SUCCESS, kind_and_flags & slot_flag::solicited);
   completion.wr_id = receive.wr_id;
   completion.opcode = IBV_WC_RECV;
@@ -176,25 +179,15 @@ void QueuePair::refuse(ibv_wc_status theirs) noexcept {
 }
 
 bool QueuePair::scatter(const std::byte* from, std::uint32_t length) noexcept {
-  const KeyTable& keys = owner_context.keys();
-  const ibv_sge& only = current_receive_.pieces[0];
-  if (received_ == 0 && current_receive_.count == 1 && length <= only.length &&
-      keys.covers(only.lkey, domain.number, only.addr, length, IBV_ACCESS_LOCAL_WRITE)) [[likely]] {
-    std::memcpy(reinterpret_cast<void*>(only.addr), from, length);
-    received_ = length;
-    return true;
-  }
   bool permitted = true;
-  const std::uint32_t copied =
-      for_each_part(current_receive_.list(), received_, length,
-                    [&](const ibv_sge& piece, std::byte* to, std::uint32_t part) {
-                      permitted = keys.covers(piece.lkey, domain.number, reinterpret_cast<std::uint64_t>(to),
-                                              part, IBV_ACCESS_LOCAL_WRITE);
-                      if (!permitted) return false;
-                      copy_bytes(to, from, part);
-                      from += part;
-                      return true;
-                    });
+  const std::uint32_t copied = for_each_part(current_receive_.list(), received_, length,
+                                             [&](const ibv_sge& piece, std::byte* to, std::uint32_t part) {
+                                               permitted = may_fill(piece.lkey, to, part);
+                                               if (!permitted) return false;
+                                               copy_bytes(to, from, part);
+                                               from += part;
+                                               return true;
+                                             });
   received_ += length;
   if (copied == length) return true;
   fail_receive(permitted ? IBV_WC_LOC_LEN_ERR : IBV_WC_LOC_PROT_ERR,
@@ -300,11 +293,9 @@ QueuePair::Step QueuePair::take_back(std::uint32_t length) noexcept {
 }
 
 bool QueuePair::receive_pieces_valid(std::uint32_t length) const noexcept {
-  const KeyTable& keys = owner_context.keys();
   return for_each_part(current_receive_.list(), received_, length,
-                       [&](const ibv_sge& piece, std::byte* to, std::uint32_t part) {
-                         return keys.covers(piece.lkey, domain.number, reinterpret_cast<std::uint64_t>(to),
-                                            part, IBV_ACCESS_LOCAL_WRITE);
+                       [&](const ibv_sge& piece, const std::byte* to, std::uint32_t part) {
+                         return may_fill(piece.lkey, to, part);
                        }) == length;
 }
 

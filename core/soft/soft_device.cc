@@ -275,7 +275,6 @@ ibv_srq* SoftDevice::create_srq(ibv_pd* pd, ibv_srq_init_attr& init) {
 int SoftDevice::modify_srq(ibv_srq* verbs, ibv_srq_attr& attr, int mask) {
   auto* srq = static_cast<SharedReceiveQueue*>(verbs);
   if (mask & IBV_SRQ_MAX_WR) return EOPNOTSUPP;
-  const std::lock_guard guard(srq->lock);
   if (mask & IBV_SRQ_LIMIT) {
     if (attr.srq_limit > srq->queue.depth()) return EINVAL;
     srq->limit = attr.srq_limit;
@@ -285,7 +284,6 @@ int SoftDevice::modify_srq(ibv_srq* verbs, ibv_srq_attr& attr, int mask) {
 
 int SoftDevice::query_srq(ibv_srq* verbs, ibv_srq_attr& attr) {
   auto* srq = static_cast<SharedReceiveQueue*>(verbs);
-  const std::lock_guard guard(srq->lock);
   attr = {srq->queue.depth(), srq->queue.gather(), srq->limit};
   return 0;
 }

@@ -9,12 +9,25 @@
 
 namespace verbena::core::soft {
 
+/// Spins a few µs, then gives up its CPU: whoever is waited for has likely lost its own.
+template <class Condition>
+void spin_until(Condition condition) noexcept {
+  constexpr int spins_before_yield = 256;
+  for (int spins = 0; !condition(); ++spins) {
+    if (spins < spins_before_yield) {
+      __builtin_ia32_pause();
+    } else {
+      ::sched_yield();
+    }
+  }
+}
+
 class SpinLock {
  public:
   void lock() noexcept {
     if (!held_.exchange(true, std::memory_order_acquire)) [[likely]]
       return;
-    lock_slow();
+    lock_slowly();
   }
   bool try_lock() noexcept {
     return !held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire);
@@ -22,16 +35,8 @@ class SpinLock {
   void unlock() noexcept { held_.store(false, std::memory_order_release); }
 
  private:
-  [[gnu::noinline]] void lock_slow() noexcept {
-    constexpr int spins_before_yield = 256;  // a few µs: longer, and the holder has likely lost its CPU
-    for (int spins = 0;; ++spins) {
-      if (try_lock()) return;
-      if (spins < spins_before_yield) {
-        __builtin_ia32_pause();
-      } else {
-        ::sched_yield();
-      }
-    }
+  [[gnu::noinline]] void lock_slowly() noexcept {
+    spin_until([this] { return try_lock(); });
   }
   std::atomic<bool> held_{false};
 };

@@ -87,15 +87,11 @@ QueuePair::Step QueuePair::ask_target(SendRequest& request, std::uint32_t positi
 
 // Whoever waits for an answer polls its send completions only; the answer comes in on the other side.
 void QueuePair::take_answers() noexcept {
-  if (send_cq == recv_cq || holds_both_ || !receive_completions().lock.try_lock()) return;
-  receive_holding_both();
-  receive_completions().lock.unlock();
-}
-
-void QueuePair::receive_holding_both() noexcept {
-  holds_both_ = true;
+  if (send_cq == recv_cq || holds_both || !receive_completions().lock.try_lock()) return;
+  holds_both = true;
   receive();
-  holds_both_ = false;
+  holds_both = false;
+  receive_completions().lock.unlock();
 }
 
 std::byte* QueuePair::own_memory(const TargetRequest& request, unsigned access) noexcept {
@@ -144,7 +140,7 @@ bool QueuePair::respond(std::span<const std::byte> bytes) noexcept {
 }
 
 bool QueuePair::serve_read(const Slot& slot) noexcept {
-  const SendSide side(*this, holds_both_);
+  const SendSide side(*this, holds_both);
   TargetRequest request;
   std::memcpy(&request, slot.payload, sizeof request);
   if (!side) return stay_unfinished();
@@ -162,7 +158,7 @@ bool QueuePair::serve_read(const Slot& slot) noexcept {
 }
 
 bool QueuePair::serve_atomic(const Slot& slot) noexcept {
-  const SendSide side(*this, holds_both_);
+  const SendSide side(*this, holds_both);
   TargetRequest request;
   std::memcpy(&request, slot.payload, sizeof request);
   if (side && link.out && !link.has_room(1)) look_at_peer();
@@ -182,7 +178,7 @@ bool QueuePair::serve_atomic(const Slot& slot) noexcept {
 }
 
 bool QueuePair::take_response(const Slot& slot, std::uint32_t length) noexcept {
-  const SendSide side(*this, holds_both_);
+  const SendSide side(*this, holds_both);
   if (!side) return stay_unfinished();
   if (!sends.has_waiting() || !sends.at(sends.next).asked || length > response_chunk ||
       length > sends.at(sends.next).length - sends.at(sends.next).moved) {

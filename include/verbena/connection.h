@@ -77,7 +77,7 @@ class Connection {
   /// For the layers above.
   Connection(transport::Channel& channel, std::uint32_t serial) noexcept
       : channel_(&channel), serial_(serial) {}
-  transport::Channel* channel() const noexcept { return is_open() ? channel_ : nullptr; }
+  transport::Channel* channel() const noexcept;
 
  private:
   transport::Channel* current() const noexcept;

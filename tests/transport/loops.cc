@@ -96,6 +96,10 @@ Connected::Connected(const Options& server_options, const Options& client_option
   if (failure) throw std::runtime_error(*failure);
 }
 
+void Connected::send_when_it_may(std::span<const std::byte> bytes) {
+  until("room for one more message", [&] { return !client.send(bytes); });
+}
+
 Inbox::Inbox(Connection& connection) {
   connection.on_message(
       [this](std::span<const std::byte> bytes) { messages.emplace_back(bytes.begin(), bytes.end()); });

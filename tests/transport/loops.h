@@ -87,6 +87,9 @@ class Connected : public Loops {
  public:
   explicit Connected(const Options& server = small_options(), const Options& client = small_options());
 
+  /// Sends `bytes` from the client once credit and room allow it.
+  void send_when_it_may(std::span<const std::byte> bytes);
+
   Listener listener;
   Connection server;
   Connection client;
