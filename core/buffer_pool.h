@@ -34,6 +34,11 @@ class BufferPool {
     free_.push_back(buffer);
   }
 
+  /// 0 to capacity() - 1.
+  std::size_t index_of(const std::byte* buffer) const noexcept {
+    return static_cast<std::size_t>(buffer - memory_.data()) / size_;
+  }
+
   std::uint32_t lkey() const noexcept { return region_->lkey; }
   std::uint32_t rkey() const noexcept { return region_->rkey; }
   std::size_t buffer_size() const noexcept { return size_; }

@@ -24,8 +24,8 @@ Client::Pending Client::begin() noexcept {
 }
 
 std::error_code Client::submit(const Pending& pending, MethodId method, Bytes request,
-                               std::chrono::nanoseconds deadline) noexcept {
-  return state_->submit(pending.slot, method, request, deadline);
+                               std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
+  return state_->submit(pending.slot, method, request, more, deadline);
 }
 
 std::size_t Client::in_flight() const noexcept {

@@ -45,24 +45,15 @@ void ClientState::close() noexcept {
   complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
 }
 
-CallHandler* ClientState::begin(std::uint32_t& slot, std::error_code& error) noexcept {
-  if (free_.empty()) [[unlikely]] {
-    error = make_error_code(connection_.is_open() ? errc::overloaded : errc::connection_lost);
-    return nullptr;
-  }
-  slot = free_.back();
-  return &calls_[slot].handler;
-}
-
 std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes request,
-                                    std::chrono::nanoseconds deadline) noexcept {
+                                    std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
   Call& call = calls_[slot];
-  transport::Channel* channel = connection_.channel();
-  const auto error = channel ? channel->send_request({slot, call.generation, method, 0}, request)
-                             : make_error_code(errc::connection_lost);
-  if (error) [[unlikely]] {
+  const bool is_ours = channel_ && channel_->serial() == serial_;
+  const errc error = is_ours ? channel_->send_request({slot, call.generation, method, 0}, request, more)
+                             : errc::connection_lost;
+  if (error != errc{}) [[unlikely]] {
     call.handler.drop();
-    return error;
+    return make_error_code(error);
   }
   free_.pop_back();
   call.use = Use::waiting;
@@ -106,14 +97,6 @@ void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
     }
   }
   call.handler(error, payload);
-}
-
-void ClientState::free_slot(std::uint32_t slot) noexcept {
-  Call& call = calls_[slot];
-  call.use = Use::free;
-  call.due = transport::Ticker::never;
-  ++call.generation;
-  free_.push_back(slot);
 }
 
 // In the order of their deadlines, however many have passed at once. A handler may call anew, or destroy

@@ -26,8 +26,15 @@ class ClientState {
   ClientState& operator=(const ClientState&) = delete;
 
   /// A slot to put a handler into; nullptr and why not.
-  CallHandler* begin(std::uint32_t& slot, std::error_code& error) noexcept;
-  std::error_code submit(std::uint32_t slot, MethodId method, Bytes request,
+  CallHandler* begin(std::uint32_t& slot, std::error_code& error) noexcept {
+    if (free_.empty()) [[unlikely]] {
+      error = make_error_code(connection_.is_open() ? errc::overloaded : errc::connection_lost);
+      return nullptr;
+    }
+    slot = free_.back();
+    return &calls_[slot].handler;
+  }
+  std::error_code submit(std::uint32_t slot, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
 
   std::size_t in_flight() const noexcept { return in_flight_; }
@@ -54,7 +61,13 @@ class ClientState {
   void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
   void expire(std::int64_t now_ns) noexcept;
   void complete_all(std::error_code error) noexcept;
-  void free_slot(std::uint32_t slot) noexcept;
+  void free_slot(std::uint32_t slot) noexcept {
+    Call& call = calls_[slot];
+    call.use = Use::free;
+    call.due = transport::Ticker::never;
+    ++call.generation;
+    free_.push_back(slot);
+  }
 
   Loop& loop_;
   Connection connection_;

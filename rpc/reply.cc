@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <utility>
 
 #include "transport/channel.h"
@@ -16,12 +17,36 @@ Reply::~Reply() {
   if (channel_) fail(errc::handler_failed);
 }
 
-void Reply::send(Bytes bytes) noexcept {
+inline void Reply::send(Bytes first, std::span<const Bytes> more) noexcept {
   transport::Channel* channel = std::exchange(channel_, nullptr);
   if (!channel || channel->serial() != serial_) return;  // its connection was lost
-  if (channel->send_reply({slot_, generation_, 0, 0}, bytes)) [[unlikely]] {
+  if (channel->send_reply({slot_, generation_, 0, 0}, first, more) != errc{}) [[unlikely]] {
     channel->send_reply({slot_, generation_, 0, static_cast<std::int32_t>(errc::handler_failed)}, {});
   }
+}
+
+void Reply::send(Bytes bytes) noexcept {
+  send(bytes, {});
+}
+
+void Reply::send(Gather pieces) noexcept {
+  if (pieces.pieces.empty()) return send(Bytes{}, {});
+  send(pieces.pieces.front(), pieces.pieces.subspan(1));
+}
+
+Held Reply::hold(Bytes part) {
+  Held held;
+  if (channel_ && channel_->serial() == serial_ &&
+      channel_->hold_request({slot_, generation_}, held.receive_, held.range_, held.length_)) {
+    held.channel_ = channel_;
+    held.serial_ = serial_;
+    held.bytes_ = part;
+  } else {
+    held.copy_ = std::make_unique_for_overwrite<std::byte[]>(part.size());
+    std::ranges::copy(part, held.copy_.get());
+    held.bytes_ = {held.copy_.get(), part.size()};
+  }
+  return held;
 }
 
 void Reply::fail(errc code) noexcept {

@@ -2,6 +2,8 @@
 /// One connection, below its handle: its queue pair, its credits, what is under way on it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,7 +16,9 @@
 
 #include "core/handle.h"
 #include "core/queue_pair.h"
+#include "transport/frame.h"
 #include "transport/hello.h"
+#include "transport/payload.h"
 #include "transport/send_ring.h"
 #include "transport/wire.h"
 #include "verbena/connection.h"
@@ -45,6 +49,7 @@ struct CallLayer {
 class Channel {
  public:
   enum class State : std::uint8_t { free, open, draining };
+  using Bytes = Payload::Bytes;
 
   Channel(Engine& engine, std::uint32_t index);
   Channel(const Channel&) = delete;
@@ -62,23 +67,36 @@ class Channel {
   void on_drained() noexcept;
 
   // ---- Completions; called by the engine ----
-  void on_message(const std::byte* buffer, std::size_t length, bool& keep_buffer);
+  void on_message(const std::byte* frame, std::size_t length);
   void on_sent(const ibv_wc& completion) noexcept;
   /// Posts what is queued.
   void flush() noexcept {
     if (!ring_.has_queued() || state_ != State::open) return;
+    close_frame();
     if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
       fail_to_post(error);
   }
   void check_linger(std::int64_t now_ns) noexcept;
 
-  // ---- Sending; errors as in verbena/connection.h ----
+  // ---- Sending; errors as in verbena/connection.h, errc{} where all is well ----
   std::error_code send_message(std::span<const std::byte> bytes, Operation* done) noexcept;
   std::error_code send_pieces(std::span<const Slice> pieces, Operation& done) noexcept;
-  std::error_code send_request(CallHeader call, std::span<const std::byte> bytes) noexcept;
+  errc send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept;
   /// Never short of a receive at the peer, nor of a buffer here: the caller answers a request that it has
   /// received.
-  std::error_code send_reply(CallHeader call, std::span<const std::byte> bytes) noexcept;
+  errc send_reply(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept;
+  /// Keeps the bytes of the request that is being delivered: their place goes to the caller, until
+  /// release_request(). False: it can't be kept any more.
+  struct CallKey {
+    std::uint32_t slot;
+    std::uint32_t generation;
+    bool operator==(const CallKey&) const = default;
+  };
+  bool hold_request(const CallKey& call, const std::byte*& receive, std::byte*& range,
+                    std::size_t& length) noexcept;
+  /// `serial`: of the channel when it was held; also once that has ended.
+  void release_request(std::uint32_t serial, const std::byte* receive, std::byte* range,
+                       std::size_t length) noexcept;
   /// Takes back the peer's right to read the large request of call `slot`, if it has one.
   void revoke_request(std::uint32_t slot) noexcept;
   std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
@@ -101,6 +119,10 @@ class Channel {
   std::uint32_t queue_pair_number() const noexcept { return queue_pair_ ? queue_pair_->number() : 0; }
   std::uint32_t call_depth() const noexcept { return theirs_.call_depth; }
   std::uint32_t eager_size() const noexcept { return theirs_.eager_size; }
+  /// Pieces that a message over the eager size may have: their places have to fit into an eager one.
+  std::size_t most_large_pieces() const noexcept {
+    return std::min<std::size_t>(max_large_pieces, theirs_.eager_size / sizeof(LargeBody));
+  }
   std::string explain() const;
   std::string explain(std::size_t bytes) const;
 
@@ -117,19 +139,29 @@ class Channel {
   std::function<void()> close_lifeline;
 
  private:
-  // channel.cc
+  // channel_send.cc
   /// Whether a message of the request class may be sent, and why not.
   bool may_request() const noexcept {
     return accepts_ && requests_sent_ != granted_by_peer_ && ring_.size() < request_limit_;
   }
-  std::error_code why_no_request() const noexcept;
+  errc why_no_request() const noexcept;
   MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
     return {kind, 0, epoch_, granted_, token, 0};
   }
   /// Queues one eager message, inline or copied. `call`: of kinds that have one; `pool`: where a buffer comes
   /// from. errc{} where all is well.
-  errc queue_eager(Kind kind, std::uint32_t token, CallHeader call, std::span<const std::byte> body,
+  errc queue_eager(Kind kind, std::uint32_t token, const CallHeader& call, const Payload& body,
                    core::BufferPool& pool, Operation* done) noexcept;
+  /// Adds it to the open frame. False, and nothing done, where it can't.
+  bool join_frame(Kind kind, const CallHeader& call, Bytes body) noexcept;
+  bool join_frame(Kind kind, const CallHeader& call, const Payload& body, core::BufferPool& pool) noexcept;
+  bool grow_frame(core::BufferPool& pool) noexcept;
+  void close_frame() noexcept {
+    if (!frame_.is_open()) return;
+    if (frame_.joined() > 0 || grant_told_ != granted_) finish_frame();
+    frame_.close();
+  }
+  void finish_frame() noexcept;
   /// Whether a one-sided operation may be started, and why not.
   bool may_reach(const Slice& local, const RemoteRegion& remote, std::uint64_t offset) const noexcept {
     return accepts_ && ring_.size() < one_sided_limit_ && local.length < 1u << 31 &&
@@ -140,17 +172,39 @@ class Channel {
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
   void fail_to_post(int error) noexcept;
+
+  // channel_receive.cc
   void complete_up_to(std::uint32_t count) noexcept;
   void note_grant(std::uint32_t granted) noexcept;
-  void tell_grant_if_due() noexcept;
-  void deliver(Kind kind, std::span<const std::byte> body);
-  bool owe_reply() noexcept;
+  /// The grant grows as receives come back; the peer hears of it on our next message, or by a message of its
+  /// own once half the window has been used.
+  void tell_grant_if_due() noexcept {
+    if (granted_ - grant_told_ >= ours_.request_depth / 2u && state_ == State::open) [[unlikely]]
+      tell_grant();
+  }
+  void tell_grant() noexcept;
+  void take_records(const MessageHeader& header, std::span<const std::byte> frame);
+  void take_record(Kind kind, std::uint32_t token, std::span<const std::byte> body);
+  void take_call(Kind kind, std::span<const std::byte> body);
+  void take_bytes(std::span<const std::byte> body);
+  void deliver_request(const CallHeader& call, std::span<const std::byte> body);
+  /// Our sends have room for so many replies and no more.
+  bool owe_reply() noexcept {
+    if (replies_owed_ == ours_.call_depth) [[unlikely]] {
+      violation("more calls at once than may wait for their replies");
+      return false;
+    }
+    ++replies_owed_;
+    return true;
+  }
+
+  // channel.cc
   void violation(const char* what) noexcept;
   void finish() noexcept;
 
   // channel_large.cc
   struct Outgoing {  // a large message that the peer has been told of
-    core::Handle<ibv_mr> registration;
+    std::array<core::Handle<ibv_mr>, max_large_pieces> registrations;
     Operation* operation = nullptr;
     std::byte* owned = nullptr;  // in the engine's area for replies
     std::size_t length = 0;
@@ -163,7 +217,9 @@ class Channel {
     Channel* channel = nullptr;
     Kind kind{};
     CallHeader call{};
-    LargeBody body{};
+    std::array<LargeBody, max_large_pieces> pieces{};
+    std::uint32_t piece_count = 0;
+    std::uint64_t length = 0;  // of all pieces
     std::uint32_t token = 0;
     std::byte* memory = nullptr;
     bool in_use = false;
@@ -171,14 +227,17 @@ class Channel {
   };
   struct Ordered {  // a message that waits for one before it
     Incoming* large;
-    const std::byte* buffer;
-    std::size_t length;
+    const std::byte* held;  // the receive that it lies in
+    std::span<const std::byte> body;
   };
-  std::error_code send_large(Kind kind, CallHeader call, std::span<const std::byte> bytes, Operation* done,
-                             std::byte* owned, std::uint32_t key) noexcept;
-  void take_large(Kind kind, const CallHeader& call, const LargeBody& body, std::uint32_t token);
+  errc send_large(Kind kind, const CallHeader& call, const Payload& bytes, Operation* done) noexcept;
+  errc offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing, std::span<const LargeBody> pieces,
+                   std::size_t length) noexcept;
+  Outgoing* free_outgoing() noexcept;
+  void take_large(Kind kind, std::uint32_t token, std::span<const std::byte> body);
   LargeArea& area_of(Kind kind) noexcept;
-  bool send_large_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept;
+  errc keep_large_reply(const CallHeader& call, const Payload& bytes) noexcept;
+  bool send_large_reply(const CallHeader& call, const Payload& bytes) noexcept;
   void send_waiting_replies() noexcept;
   bool begin_read(Incoming& incoming) noexcept;
   static void read_done(Operation* self, std::error_code error, std::size_t bytes) noexcept;
@@ -198,6 +257,7 @@ class Channel {
   Hello theirs_;
   std::uint16_t epoch_ = 0;
   std::uint32_t inline_limit_ = 0;
+  std::size_t frame_limit_ = 0;
   bool accepts_ = false;   // open, and not closing: the program may start what it likes
   bool dirty_ = false;     // in the engine's list of channels to flush
   bool reserved_ = false;  // for a connection that is being made
@@ -215,9 +275,11 @@ class Channel {
   const std::uint32_t one_sided_limit_;  // of entries in the ring, when one more is started
   const std::uint32_t eager_limit_;      // of entries in the ring, when a message is queued
   SendRing ring_;
+  OpenFrame frame_;  // in the ring's last slot
   std::vector<Outgoing> outgoing_;
   std::vector<std::unique_ptr<Incoming>> incoming_;
   struct WaitingReply {
+    WaitingReply(const CallHeader& header, std::size_t size) : call(header), bytes(size) {}
     CallHeader call;
     std::vector<std::byte> bytes;
   };
@@ -225,6 +287,8 @@ class Channel {
   std::deque<Incoming*> waiting_reply_reads_;  // apart: requests can't stop replies
   std::deque<WaitingReply> waiting_replies_;   // large ones of ours: for a place or for memory
   std::deque<Ordered> ordered_;
+  CallKey delivered_{};             // the request whose handler ran last, or runs
+  Incoming* delivering_ = nullptr;  // a large one whose handler runs
 
   std::error_code error_;
   std::string why_;

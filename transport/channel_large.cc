@@ -21,57 +21,91 @@ constexpr std::uint32_t token_of(std::size_t place, std::uint32_t generation) {
 
 }  // namespace
 
-// `key` 0: the bytes are the caller's, and are registered for this message.
-std::error_code Channel::send_large(Kind kind, CallHeader call, std::span<const std::byte> bytes,
-                                    Operation* done, std::byte* owned, std::uint32_t key) noexcept {
-  if (bytes.size() > theirs_.large_bytes || bytes.size() >= 1u << 31)
-    return make_error_code(errc::message_too_long);
+Channel::Outgoing* Channel::free_outgoing() noexcept {
   const auto places = std::span(outgoing_).first(theirs_.large_depth);
   const auto free = std::ranges::find(places, false, &Outgoing::in_use);
-  if (free == places.end()) return make_error_code(errc::overloaded);
-  if (key == 0) {
-    free->registration = engine_.register_memory(bytes);
-    if (!free->registration)
-      return make_error_code(errno == ENOMEM ? errc::memlock_too_small : errc::device_failed);
-    key = free->registration->rkey;
-  }
-  const LargeBody body{reinterpret_cast<std::uint64_t>(bytes.data()), bytes.size(), key, 0};
-  const auto place = static_cast<std::size_t>(free - places.begin());
-  free->generation = (free->generation + 1) & 0xff'ffff;
-  const std::uint32_t token = token_of(place, free->generation);
+  return free == places.end() ? nullptr : &*free;
+}
+
+// Tells the peer where `pieces` lie. On an error nothing has happened.
+errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
+                          std::span<const LargeBody> pieces, std::size_t length) noexcept {
+  outgoing.generation = (outgoing.generation + 1) & 0xff'ffff;
+  const std::uint32_t token =
+      token_of(static_cast<std::size_t>(&outgoing - outgoing_.data()), outgoing.generation);
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
-  if (const errc error = queue_eager(kind, token, call, std::as_bytes(std::span(&body, 1)), pool, nullptr);
-      error != errc{}) {
-    free->registration.reset();
-    return make_error_code(error);
-  }
-  free->operation = done;
-  free->owned = owned;
-  free->length = bytes.size();
-  free->is_request = kind == Kind::large_request;
-  free->slot = call.slot;
-  free->in_use = true;
+  if (const errc error = queue_eager(kind, token, call, std::as_bytes(pieces), pool, nullptr);
+      error != errc{})
+    return error;
+  outgoing.length = length;
+  outgoing.is_request = kind == Kind::large_request;
+  outgoing.slot = call.slot;
+  outgoing.in_use = true;
   if (needs_credit(kind)) ++requests_sent_;
   return {};
 }
 
+// The bytes are the caller's, and are registered for this message.
+errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes, Operation* done) noexcept {
+  if (bytes.size() > theirs_.large_bytes || bytes.size() >= 1u << 31) return errc::message_too_long;
+  if (bytes.pieces() > most_large_pieces()) return errc::invalid_argument;
+  Outgoing* const outgoing = free_outgoing();
+  if (!outgoing) return errc::overloaded;
+  std::array<LargeBody, max_large_pieces> pieces;
+  std::size_t count = 0;
+  bool registered = true;
+  bytes.for_each([&](std::span<const std::byte> piece) {
+    if (piece.empty() || !registered) return;
+    core::Handle<ibv_mr>& registration = outgoing->registrations[count];
+    registration = engine_.register_memory(piece);
+    registered = static_cast<bool>(registration);
+    if (registered)
+      pieces[count++] = {reinterpret_cast<std::uint64_t>(piece.data()), piece.size(), registration->rkey, 0};
+  });
+  errc error{};
+  if (!registered) error = errno == ENOMEM ? errc::memlock_too_small : errc::device_failed;
+  if (error == errc{})
+    error = offer_large(kind, call, *outgoing, std::span(pieces).first(count), bytes.size());
+  if (error != errc{}) {
+    for (auto& registration : outgoing->registrations) registration.reset();
+    return error;
+  }
+  outgoing->operation = done;
+  return {};
+}
+
 // False: all places are taken, or there is no memory now; tried again when a release or a range comes back.
-bool Channel::send_large_reply(const CallHeader& call, std::span<const std::byte> bytes) noexcept {
-  std::byte* copy = engine_.large_copies().take(bytes.size());
+bool Channel::send_large_reply(const CallHeader& call, const Payload& bytes) noexcept {
+  Outgoing* const outgoing = free_outgoing();
+  if (!outgoing) return false;
+  LargeArea& area = engine_.large_copies();
+  std::byte* copy = area.take(bytes.size());
   if (!copy) return false;
-  std::memcpy(copy, bytes.data(), bytes.size());
-  if (send_large(Kind::large_reply, call, {copy, bytes.size()}, nullptr, copy,
-                 engine_.large_copies().rkey())) {
-    engine_.large_copies().give(copy, bytes.size());
+  bytes.write_to(copy);
+  const LargeBody body{reinterpret_cast<std::uint64_t>(copy), bytes.size(), area.rkey(), 0};
+  if (offer_large(Kind::large_reply, call, *outgoing, {&body, 1}, bytes.size()) != errc{}) {
+    area.give(copy, bytes.size());
     return false;
   }
+  outgoing->owned = copy;
   --replies_owed_;
   return true;
 }
 
+// Sent now, or when there is room: at most call_depth of them wait.
+errc Channel::keep_large_reply(const CallHeader& call, const Payload& bytes) noexcept {
+  const std::size_t most = std::min<std::size_t>(theirs_.large_bytes, engine_.options().large_bytes);
+  if (bytes.size() > most || bytes.size() >= 1u << 31) return errc::message_too_long;
+  if (!waiting_replies_.empty() || !send_large_reply(call, bytes)) {
+    bytes.write_to(waiting_replies_.emplace_back(call, bytes.size()).bytes.data());
+  }
+  return {};
+}
+
 void Channel::send_waiting_replies() noexcept {
   while (state_ == State::open && !waiting_replies_.empty() &&
-         send_large_reply(waiting_replies_.front().call, waiting_replies_.front().bytes)) {
+         send_large_reply(waiting_replies_.front().call,
+                          std::span<const std::byte>(waiting_replies_.front().bytes))) {
     waiting_replies_.pop_front();
   }
 }
@@ -86,7 +120,7 @@ void Channel::take_release(std::uint32_t token) noexcept {
 }
 
 void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
-  outgoing.registration.reset();  // from here on no one reads it
+  for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
   if (outgoing.owned) engine_.large_copies().give(std::exchange(outgoing.owned, nullptr), outgoing.length);
   outgoing.in_use = false;
   if (Operation* done = std::exchange(outgoing.operation, nullptr)) {
@@ -98,28 +132,43 @@ void Channel::revoke_request(std::uint32_t slot) noexcept {
   for (Outgoing& outgoing : outgoing_) {
     if (outgoing.in_use && outgoing.is_request && outgoing.slot == slot) {
       // The place is taken until its release comes, since that takes a receive of ours.
-      outgoing.registration.reset();
+      for (auto& registration : outgoing.registrations) registration.reset();
       outgoing.is_request = false;
     }
   }
 }
 
-void Channel::take_large(Kind kind, const CallHeader& call, const LargeBody& body, std::uint32_t token) {
-  constexpr std::uint64_t longest = (1ull << 31) - 1;  // of one work request
-  if (body.length == 0 || body.length > std::min<std::uint64_t>(engine_.options().large_bytes, longest))
-    return violation("a large message of a length that was never agreed on");
+void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::byte> body) {
+  CallHeader call{};
+  if (is_call(kind)) {
+    if (body.size() < sizeof call) return violation("a call shorter than its header");
+    call = read_call_header(body.data());
+    body = body.subspan(sizeof call);
+  }
+  const std::size_t count = body.size() / sizeof(LargeBody);
+  if (body.size() % sizeof(LargeBody) != 0 || count == 0 || count > max_large_pieces)
+    return violation("a large message without its place");
   const auto free = std::ranges::find_if(incoming_, [](const auto& incoming) { return !incoming->in_use; });
   if (free == incoming_.end()) return violation("more large messages than it declared");
-  if (kind == Kind::large_request && !owe_reply()) return;
   Incoming& incoming = **free;
+  std::memcpy(incoming.pieces.data(), body.data(), body.size());
+  incoming.piece_count = static_cast<std::uint32_t>(count);
+  constexpr std::uint64_t longest = (1ull << 31) - 1;  // of one work request
+  const std::uint64_t most = std::min<std::uint64_t>(engine_.options().large_bytes, longest);
+  incoming.length = 0;
+  for (const LargeBody& piece : std::span(incoming.pieces).first(count)) {
+    if (piece.length == 0 || piece.length > most - incoming.length)
+      return violation("a large message of a length that was never agreed on");
+    incoming.length += piece.length;
+  }
+  if (kind == Kind::large_request && !owe_reply()) return;
   incoming.in_use = true;
   incoming.read = false;
   incoming.memory = nullptr;
   incoming.kind = kind;
   incoming.call = call;
-  incoming.body = body;
   incoming.token = token;
-  if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, 0});
+  if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, {}});
   auto& waiting = kind == Kind::large_reply ? waiting_reply_reads_ : waiting_reads_;
   if (!waiting.empty() || !begin_read(incoming)) waiting.push_back(&incoming);
 }
@@ -128,19 +177,26 @@ LargeArea& Channel::area_of(Kind kind) noexcept {
   return kind == Kind::large_reply ? engine_.large_replies() : engine_.large_requests();
 }
 
+// One read a piece, one behind the other; the last one's completion is that of all.
 bool Channel::begin_read(Incoming& incoming) noexcept {
   LargeArea& area = area_of(incoming.kind);
-  incoming.memory = area.take(incoming.body.length);
+  incoming.memory = area.take(incoming.length);
   if (!incoming.memory) return false;  // tried again when a range comes back
-  const auto length = static_cast<std::uint32_t>(incoming.body.length);
-  SendSlot& slot = ring_.next();
-  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(incoming.memory), length, area.lkey()};
-  slot.request.opcode = IBV_WR_RDMA_READ;
-  slot.request.num_sge = 1;
-  slot.request.send_flags = 0;
-  slot.request.wr.rdma = {incoming.body.address, incoming.body.key};
-  slot.entry = {&incoming, nullptr, nullptr, length};
-  queue();
+  std::byte* to = incoming.memory;
+  for (std::uint32_t i = 0; i < incoming.piece_count; ++i) {
+    const LargeBody& piece = incoming.pieces[i];
+    const auto length = static_cast<std::uint32_t>(piece.length);
+    const bool is_last = i + 1 == incoming.piece_count;
+    SendSlot& slot = ring_.next();
+    slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), length, area.lkey()};
+    slot.request.opcode = IBV_WR_RDMA_READ;
+    slot.request.num_sge = 1;
+    slot.request.send_flags = 0;
+    slot.request.wr.rdma = {piece.address, piece.key};
+    slot.entry = {is_last ? &incoming : nullptr, nullptr, nullptr, length};
+    queue();
+    to += length;
+  }
   return true;
 }
 
@@ -157,22 +213,22 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
 
 // The handler sees the message where it was read to; then the range goes to whoever waits for one.
 void Channel::finish_read(Incoming& incoming) {
-  const std::span<const std::byte> payload(incoming.memory, incoming.body.length);
+  const std::span<const std::byte> payload(incoming.memory, incoming.length);
   const std::uint32_t serial = serial_;
   const bool credited = needs_credit(incoming.kind);
   if (incoming.kind == Kind::large_message) {
     if (message_handler && !is_closing()) message_handler(payload);
-  } else if (calls.deliver) {
-    const Kind kind = incoming.kind == Kind::large_request ? Kind::request : Kind::reply;
-    calls.deliver(calls.self, *this, kind, incoming.call, payload);
   } else if (incoming.kind == Kind::large_request) {
-    CallHeader call = incoming.call;
-    call.status = static_cast<std::int32_t>(errc::rejected);
-    send_reply(call, {});
+    delivering_ = &incoming;
+    deliver_request(incoming.call, payload);
+    delivering_ = nullptr;
+  } else if (calls.deliver) {
+    calls.deliver(calls.self, *this, Kind::reply, incoming.call, payload);
   }
   if (serial != serial_ || !incoming.in_use) return;  // ended meanwhile
-  area_of(incoming.kind).give(incoming.memory, incoming.body.length);
   incoming.in_use = false;
+  if (!incoming.memory) return;  // held: its memory and its credit come back with release_request()
+  area_of(incoming.kind).give(std::exchange(incoming.memory, nullptr), incoming.length);
   if (state_ != State::open) return;
   if (credited) {
     ++granted_;
@@ -198,8 +254,8 @@ void Channel::deliver_ordered() {
       finish_read(*front.large);
       continue;
     }
-    if (message_handler && !is_closing()) message_handler({front.buffer, front.length});
-    engine_.give_back(front.buffer - sizeof(MessageHeader));
+    if (message_handler && !is_closing()) message_handler(front.body);
+    engine_.release_receive(front.held);
     if (serial != serial_ || state_ != State::open) continue;
     ++granted_;
     tell_grant_if_due();
@@ -212,12 +268,12 @@ void Channel::abandon_large(std::error_code error) noexcept {
   }
   for (const auto& incoming : incoming_) {
     if (incoming->in_use && incoming->memory)
-      area_of(incoming->kind).give(incoming->memory, incoming->body.length);
+      area_of(incoming->kind).give(incoming->memory, incoming->length);
     incoming->in_use = false;
     incoming->memory = nullptr;
   }
   for (const Ordered& entry : ordered_) {
-    if (entry.buffer) engine_.give_back(entry.buffer - sizeof(MessageHeader));
+    if (entry.held) engine_.release_receive(entry.held);
   }
   ordered_.clear();
   waiting_reads_.clear();

@@ -160,15 +160,27 @@ void Engine::take(const ibv_wc& completion) {
 
 void Engine::take_message(const ibv_wc& completion) {
   auto* buffer = reinterpret_cast<std::byte*>(completion.wr_id);
-  bool keep = false;
   if (completion.status == IBV_WC_SUCCESS) [[likely]] {
     Channel* channel = find(completion.qp_num);
-    if (channel && channel->is_open()) channel->on_message(buffer, completion.byte_len, keep);
+    delivered_ = buffer;
+    if (channel && channel->is_open()) channel->on_message(buffer, completion.byte_len);
+    delivered_ = nullptr;
+    if (delivered_is_held_) [[unlikely]] {
+      delivered_is_held_ = false;
+      return receives_.release(buffer);
+    }
   } else if (Channel* channel = find(completion.qp_num)) {
     channel->fail(make_error_code(core::to_errc(completion.status)),
                   core::describe(completion.status, "receiving", channel->peer_name()));
   }
-  if (!keep) receives_.give_back(buffer);
+  receives_.give_back(buffer);
+}
+
+const std::byte* Engine::hold_receive() noexcept {
+  if (!delivered_) return nullptr;
+  if (!std::exchange(delivered_is_held_, true)) receives_.hold(delivered_);  // until it has been delivered
+  receives_.hold(delivered_);
+  return delivered_;
 }
 
 Channel* Engine::find(std::uint32_t number) noexcept {

@@ -51,6 +51,11 @@ class Engine {
   void flush() noexcept {
     if (dirty_count_ != 0) flush_dirty();
   }
+  /// Posts what `channel` has queued before the turn's end. What its credits count on is posted first.
+  void flush_early(Channel& channel) noexcept {
+    receives_.post_if_due();
+    channel.flush();
+  }
   /// turn(), and now and then a look at Asio's descriptors and at the clock.
   std::size_t poll();
   /// A turn; after `spin` without any, a sleep.
@@ -92,8 +97,11 @@ class Engine {
   LargeArea& large_replies() noexcept { return large_replies_; }
   LargeArea& large_copies() noexcept { return large_copies_; }
   core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes) noexcept;
-  /// A receive buffer that a channel has kept.
-  void give_back(const std::byte* buffer) noexcept { receives_.give_back(const_cast<std::byte*>(buffer)); }
+  /// Keeps the receive of the message that is being delivered; nullptr where that doesn't lie in one.
+  const std::byte* hold_receive() noexcept;
+  void release_receive(const std::byte* receive) noexcept {
+    receives_.release(const_cast<std::byte*>(receive));
+  }
   void range_came_back() noexcept;
   std::size_t pinned_bytes() const noexcept;
 
@@ -152,6 +160,8 @@ class Engine {
   std::uint32_t polls_ = 0;
   std::int64_t idle_since_ = 0;
   std::int64_t looked_ = 0;
+  std::byte* delivered_ = nullptr;  // the receive of the message that is being delivered …
+  bool delivered_is_held_ = false;  // … which somebody keeps
   bool turning_ = false;
   bool stopped_ = false;
   bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer

@@ -40,6 +40,7 @@ Receives::Receives(core::Device& device, ibv_pd* pd, const Options& options)
       pool_(device, pd, receives(options), buffer_bytes(options), IBV_ACCESS_LOCAL_WRITE),
       per_peer_(receives_per_peer(options)) {
   returned_.reserve(pool_.capacity());
+  holds_.resize(pool_.capacity());
   add(repost_batch);
 }
 

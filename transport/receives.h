@@ -28,6 +28,11 @@ class Receives {
   void remove_peer() noexcept;
   /// A message has been dealt with.
   void give_back(std::byte* buffer) noexcept { returned_.push_back(buffer); }
+  /// It is given back once it has been released as often as it was held.
+  void hold(std::byte* buffer) noexcept { ++holds_[pool_.index_of(buffer)]; }
+  void release(std::byte* buffer) noexcept {
+    if (--holds_[pool_.index_of(buffer)] == 0) give_back(buffer);
+  }
   /// Posts what was given back, a batch at a time. Call it once a turn.
   void post_if_due() noexcept {
     if (returned_.size() >= repost_batch) post();
@@ -45,6 +50,7 @@ class Receives {
   std::size_t per_peer_;
   std::size_t surplus_ = 0;           // of peers that have gone: so many go back to the pool
   std::vector<std::byte*> returned_;  // to be posted again
+  std::vector<std::uint32_t> holds_;  // a buffer
 };
 
 }  // namespace verbena::transport

@@ -51,6 +51,8 @@ class SendRing {
 
   /// The next slot, to be filled: opcode, flags, pieces or inline bytes, remote address, entry.
   SendSlot& next() noexcept { return *next_; }
+  /// The one that was queued last; while has_queued().
+  SendSlot& last() noexcept { return *last_; }
   /// Queues what next() was filled with.
   void push() noexcept {
     assert(size() < capacity() && "the reserves don't add up");

@@ -50,17 +50,37 @@ constexpr bool is_call(Kind kind) {
   return static_cast<std::uint8_t>(kind) >= 16;
 }
 
-/// Begins every message.
+/// Other records follow the first one's body.
+inline constexpr std::uint8_t packed_flag = 1;
+
+/// Begins every message. A message is a *frame* of one record or more: the header's own, and those that were
+/// queued to the same peer before the frame left.
 struct MessageHeader {
   Kind kind;
-  std::uint8_t flags;   ///< 0
+  std::uint8_t flags;   ///< packed_flag, or 0
   std::uint16_t epoch;  ///< of the connection: what comes from an earlier one is dropped
   std::uint32_t
       granted;  ///< messages of the request reserve that the receiver of this may have sent in all, mod 2^32
   std::uint32_t token;  ///< of a large message, and of its release
-  std::uint32_t reserved;
+  std::uint32_t body;   ///< packed: bytes of the first record's body. Else 0: it is all the rest
 };
 static_assert(sizeof(MessageHeader) == 16 && std::is_trivially_copyable_v<MessageHeader>);
+
+/// Begins each further record of a frame.
+struct RecordHeader {
+  Kind kind;  ///< message, request or reply
+  std::uint8_t reserved[3];
+  std::uint32_t body;  ///< bytes
+};
+static_assert(sizeof(RecordHeader) == 8 && std::is_trivially_copyable_v<RecordHeader>);
+
+/// Where the record behind one that ends at `end` begins: so that payloads lie at multiples of 16.
+constexpr std::uint32_t next_record(std::uint32_t end) {
+  return (end + 7) / 16 * 16 + 8;
+}
+constexpr bool may_be_packed(Kind kind) {
+  return kind == Kind::message || kind == Kind::request || kind == Kind::reply;
+}
 
 /// Follows in calls: 32 bytes of headers, so that an 8-byte call fits into 48 (one cache line of soft0's
 /// ring).
@@ -72,7 +92,8 @@ struct CallHeader {
 };
 static_assert(sizeof(CallHeader) == 16 && std::is_trivially_copyable_v<CallHeader>);
 
-/// Where the receiver reads a large message's payload.
+/// Where the receiver reads a large message's payload, or one piece of it: up to `max_large_pieces` follow
+/// each other.
 struct LargeBody {
   std::uint64_t address;
   std::uint64_t length;
@@ -103,7 +124,11 @@ inline void write_header(std::byte* to, const MessageHeader& header) noexcept {
   write_words(to,
               static_cast<std::uint64_t>(header.kind) | std::uint64_t{header.flags} << 8 |
                   std::uint64_t{header.epoch} << 16 | std::uint64_t{header.granted} << 32,
-              header.token | std::uint64_t{header.reserved} << 32);
+              header.token | std::uint64_t{header.body} << 32);
+}
+inline void write_header(std::byte* to, const RecordHeader& header) noexcept {
+  const std::uint64_t word = static_cast<std::uint64_t>(header.kind) | std::uint64_t{header.body} << 32;
+  std::memcpy(to, &word, sizeof word);
 }
 inline void write_header(std::byte* to, const CallHeader& header) noexcept {
   write_words(to, header.slot | std::uint64_t{header.generation} << 32,
@@ -120,12 +145,19 @@ inline MessageHeader read_message_header(const std::byte* from) noexcept {
           static_cast<std::uint32_t>(second),
           static_cast<std::uint32_t>(second >> 32)};
 }
+inline RecordHeader read_record_header(const std::byte* from) noexcept {
+  std::uint64_t word;
+  std::memcpy(&word, from, sizeof word);
+  std::atomic_signal_fence(std::memory_order_acq_rel);  // read once
+  return {static_cast<Kind>(word), {}, static_cast<std::uint32_t>(word >> 32)};
+}
 inline CallHeader read_call_header(const std::byte* from) noexcept {
   const auto [first, second] = read_words(from);
   return {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(first >> 32),
           static_cast<std::uint32_t>(second), static_cast<std::int32_t>(second >> 32)};
 }
 
+inline constexpr std::uint32_t max_large_pieces = 8;
 inline constexpr std::size_t headers_size = sizeof(MessageHeader) + sizeof(CallHeader);
 
 }  // namespace verbena::transport

@@ -21,6 +21,7 @@ struct Statistics {
   std::uint64_t turns = 0;
   std::uint64_t messages_sent = 0;
   std::uint64_t messages_received = 0;
+  std::uint64_t frames_received = 0;  ///< work requests that brought them: several messages may share one
   std::uint64_t credit_messages_sent = 0;
   std::uint64_t large_messages_read = 0;
   std::uint64_t late_replies = 0;    ///< of calls that had timed out; dropped

@@ -25,6 +25,38 @@ using Bytes = std::span<const std::byte>;
 class ClientState;
 class ServerState;
 
+/// The pieces of one request or of one reply, one behind the other; the other side meets them as one. A view.
+/// A short one is copied together into the message. A long one (over the connection's eager size) isn't
+/// flattened: the peer reads piece by piece; it has 8 pieces at most, and fewer where the peer's eager_size
+/// is below 192.
+struct Gather {
+  explicit Gather(std::span<const Bytes> list) noexcept : pieces(list) {}
+  std::span<const Bytes> pieces;
+};
+
+/// Keeps a request, or a part of it, beyond its handler. As long as it lives the peer has one credit less:
+/// that is how held requests are bounded by the declared budget. Thread: its Loop's; it is gone before the
+/// Loop is.
+class Held {
+ public:
+  Held() noexcept = default;
+  Held(Held&& other) noexcept;
+  Held& operator=(Held&& other) noexcept;
+  ~Held();
+  Bytes bytes() const noexcept { return bytes_; }
+
+ private:
+  friend class Reply;
+  void release() noexcept;
+  transport::Channel* channel_ = nullptr;
+  std::uint32_t serial_ = 0;
+  const std::byte* receive_ = nullptr;  // the receive buffer that it lies in, or
+  std::byte* range_ = nullptr;          // where a large one was read to, or
+  std::size_t length_ = 0;
+  std::unique_ptr<std::byte[]> copy_;  // a copy
+  Bytes bytes_;
+};
+
 /// The answer to one request, owed exactly once. A handler answers at once, or moves it away and answers
 /// later, from the same thread. One that is destroyed unanswered says handler_failed to the caller. After the
 /// connection was lost an answer goes nowhere, without harm.
@@ -37,6 +69,10 @@ class Reply {
   /// The result, of any size. It is copied: `bytes` is the caller's again on return. A result that is too
   /// long for the peer turns into handler_failed.
   void send(Bytes bytes) noexcept;
+  void send(Gather pieces) noexcept;
+  /// Keeps `part`, the request or what lies in it. To be called by the handler itself, before it answers:
+  /// what is held later is copied (and allocates).
+  Held hold(Bytes part);
   /// The caller's call completes with `code`: handler_failed, rejected, overloaded, cancelled.
   void fail(errc code) noexcept;
   bool answered() const noexcept { return channel_ == nullptr; }
@@ -46,6 +82,7 @@ class Reply {
       : channel_(&channel), serial_(serial), slot_(slot), generation_(generation) {}
 
  private:
+  void send(Bytes first, std::span<const Bytes> more) noexcept;
   transport::Channel* channel_;
   std::uint32_t serial_;
   std::uint32_t slot_;
@@ -139,7 +176,19 @@ class Client {
     if (pending.handler == nullptr) [[unlikely]]
       return pending.error;
     pending.handler->set(std::forward<Function>(done));
-    return submit(pending, method, request, deadline);
+    return submit(pending, method, request, {}, deadline);
+  }
+  /// The same for a request of many pieces. Errors: invalid_argument too: too many pieces for a long one.
+  template <class Function>
+  std::error_code call(MethodId method, Gather request, Function&& done,
+                       std::chrono::nanoseconds deadline = forever) {
+    const Pending pending = begin();
+    if (pending.handler == nullptr) [[unlikely]]
+      return pending.error;
+    pending.handler->set(std::forward<Function>(done));
+    const auto& pieces = request.pieces;
+    if (pieces.empty()) return submit(pending, method, {}, {}, deadline);
+    return submit(pending, method, pieces.front(), pieces.subspan(1), deadline);
   }
   /// Typed: `done(std::error_code, std::optional<Method::Result>)`; see Server::on.
   template <class Method, class Function>
@@ -165,7 +214,7 @@ class Client {
     std::error_code error;
   };
   Pending begin() noexcept;
-  std::error_code submit(const Pending& pending, MethodId method, Bytes request,
+  std::error_code submit(const Pending& pending, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
 
   std::unique_ptr<ClientState> state_;

@@ -159,6 +159,38 @@ TEST_F(MisbehaviourTest, RepliesAndReleasesOfNothingAreDropped) {
   EXPECT_EQ(server.connections(), 2U);
 }
 
+TEST_F(MisbehaviourTest, ARecordLongerThanItsFrame) {
+  RudePeer peer{loops, server.port()};
+  connected();
+  MessageHeader header = peer.header(Kind::request);
+  header.flags = transport::packed_flag;
+  header.body = 1000;
+  peer.say(header, CallHeader{0, 0, 2, 0});
+  expect_ended();
+}
+
+TEST_F(MisbehaviourTest, AFurtherRecordLongerThanItsFrame) {
+  RudePeer peer{loops, server.port()};
+  connected();
+  MessageHeader header = peer.header(Kind::request);
+  header.flags = transport::packed_flag;
+  header.body = 24;
+  peer.say(header, CallHeader{0, 0, 2, 0}, std::uint64_t{},
+           transport::RecordHeader{Kind::request, {}, 0xffff'fff0}, CallHeader{1, 0, 2, 0});
+  expect_ended();
+}
+
+TEST_F(MisbehaviourTest, ALargeMessageAmongOthersInAFrame) {
+  RudePeer peer{loops, server.port()};
+  connected();
+  MessageHeader header = peer.header(Kind::request);
+  header.flags = transport::packed_flag;
+  header.body = 24;
+  peer.say(header, CallHeader{0, 0, 2, 0}, std::uint64_t{},
+           transport::RecordHeader{Kind::large_message, {}, sizeof(LargeBody)}, LargeBody{});
+  expect_ended();
+}
+
 TEST_F(MisbehaviourTest, ChanceFindsNothingWorse) {
   Dice dice;
   for (std::size_t round = 0; round < rounds(300); ++round) {

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// What arrives: frames, record by record; and what has been sent completes.
+#include <fmt/format.h>
+
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "transport/channel.h"
+#include "transport/engine.h"
+
+namespace verbena::transport {
+
+void Channel::tell_grant() noexcept {
+  if (frame_.is_open()) return;  // says so when it is closed
+  queue_eager(Kind::credit, 0, {}, {}, engine_.reply_sends(), nullptr);
+  ++engine_.statistics().credit_messages_sent;
+}
+
+// A request's credit goes back with the handler's own answer: nothing leaves before the turn's end, and by
+// then the buffer is back too.
+inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
+  if (body.size() < sizeof(CallHeader)) [[unlikely]]
+    return violation("a call shorter than its header");
+  const CallHeader call = read_call_header(body.data());
+  body = body.subspan(sizeof call);
+  if (kind == Kind::reply) {
+    if (calls.deliver) [[likely]]
+      calls.deliver(calls.self, *this, kind, call, body);
+    return;
+  }
+  if (!owe_reply()) return;
+  ++granted_;
+  deliver_request(call, body);
+  tell_grant_if_due();
+}
+
+inline void Channel::take_record(Kind kind, std::uint32_t token, std::span<const std::byte> body) {
+  if (state_ != State::open) return;
+  ++engine_.statistics().messages_received;
+  if (kind == Kind::reply) return take_call(kind, body);
+  if (needs_credit(kind)) {
+    if (requests_received_ == granted_) return violation("more messages than it had credit for");
+    ++requests_received_;
+  }
+  switch (kind) {
+    case Kind::request:
+      return take_call(kind, body);
+    case Kind::message:
+      return take_bytes(body);
+    case Kind::credit:
+      return;
+    case Kind::release:
+      return take_release(token);
+    default:
+      return take_large(kind, token, body);
+  }
+}
+
+void Channel::on_message(const std::byte* frame, std::size_t length) {
+  if (length < sizeof(MessageHeader)) [[unlikely]]
+    return violation("a message shorter than its header");
+  const MessageHeader header = read_message_header(frame);
+  if (header.epoch != epoch_) {
+    ++engine_.statistics().stale_messages;
+    return;
+  }
+  if (on_first_word) [[unlikely]]
+    std::exchange(on_first_word, nullptr)();
+  if (!is_known(static_cast<std::uint8_t>(header.kind))) return violation("a message of unknown kind");
+  note_grant(header.granted);
+  ++engine_.statistics().frames_received;
+  const std::span<const std::byte> rest(frame + sizeof header, length - sizeof header);
+  if (header.flags & packed_flag) return take_records(header, {frame, length});
+  take_record(header.kind, header.token, rest);
+}
+
+// The first record's header is the message's; each further one has its own.
+void Channel::take_records(const MessageHeader& header, std::span<const std::byte> frame) {
+  const std::uint32_t serial = serial_;
+  Kind kind = header.kind;
+  std::size_t begin = sizeof header;
+  std::size_t body = header.body;
+  for (;;) {
+    if (!may_be_packed(kind)) return violation("a frame with a record of a kind that stands alone");
+    if (body > frame.size() - begin) return violation("a record longer than its frame");
+    take_record(kind, header.token, frame.subspan(begin, body));
+    if (serial != serial_ || state_ != State::open) return;
+    begin = next_record(static_cast<std::uint32_t>(begin + body)) + sizeof(RecordHeader);
+    if (begin > frame.size()) return;
+    const RecordHeader next = read_record_header(frame.data() + begin - sizeof next);
+    kind = next.kind;
+    body = next.body;
+  }
+}
+
+void Channel::deliver_request(const CallHeader& call, std::span<const std::byte> body) {
+  delivered_ = {call.slot, call.generation};
+  if (calls.deliver) [[likely]]
+    return calls.deliver(calls.self, *this, Kind::request, call, body);
+  send_reply({call.slot, call.generation, 0, static_cast<std::int32_t>(errc::rejected)}, {});
+}
+
+bool Channel::hold_request(const CallKey& call, const std::byte*& receive, std::byte*& range,
+                           std::size_t& length) noexcept {
+  if (call != delivered_) return false;  // its handler has ended
+  if (delivering_) {
+    if (!delivering_->memory) return false;  // held already
+    range = std::exchange(delivering_->memory, nullptr);
+    length = delivering_->length;
+    return true;
+  }
+  if (granted_ == grant_told_) return false;  // its credit has been given back
+  receive = engine_.hold_receive();
+  if (!receive) return false;
+  --granted_;
+  return true;
+}
+
+void Channel::release_request(std::uint32_t serial, const std::byte* receive, std::byte* range,
+                              std::size_t length) noexcept {
+  if (receive) engine_.release_receive(receive);
+  if (range) engine_.large_requests().give(range, length);
+  if (serial == serial_ && state_ == State::open) {
+    ++granted_;
+    tell_grant_if_due();
+  }
+  if (range) engine_.range_came_back();
+}
+
+void Channel::take_bytes(std::span<const std::byte> body) {
+  if (!ordered_.empty()) [[unlikely]] {
+    ordered_.push_back({nullptr, engine_.hold_receive(), body});
+    return;
+  }
+  ++granted_;
+  if (message_handler && !is_closing()) message_handler(body);
+  tell_grant_if_due();
+}
+
+void Channel::note_grant(std::uint32_t granted) noexcept {
+  const auto more = static_cast<std::int32_t>(granted - granted_by_peer_);
+  if (more <= 0) return;
+  if (granted - requests_sent_ > theirs_.request_depth) return violation("a grant of more than it declared");
+  granted_by_peer_ = granted;
+}
+
+void Channel::on_sent(const ibv_wc& completion) noexcept {
+  const std::uint32_t count = ring_.completed_by(completion.wr_id);
+  if (count == 0) return;
+  if (completion.status == IBV_WC_SUCCESS) [[likely]]
+    return complete_up_to(count);
+  if (state_ != State::open) return;  // completes when drained
+  // What stood before it was carried out; it and all behind it complete when the queue pair has drained.
+  complete_up_to(count - 1);
+  const errc code = core::to_errc(completion.status);
+  fail(make_error_code(code == errc::flushed ? errc::connection_lost : code),
+       core::describe(completion.status, "an operation", peer_name_));
+}
+
+void Channel::complete_up_to(std::uint32_t count) noexcept {
+  while (count-- > 0) {
+    const SendEntry& entry = ring_.pop();
+    if (entry.buffer) entry.pool->give(entry.buffer);
+    if (Operation* const operation = entry.operation) operation->complete(operation, {}, entry.bytes);
+  }
+  ring_.rewind_if_empty();
+}
+
+void Channel::fail_to_post(int error) noexcept {
+  fail(make_error_code(errc::connection_lost),
+       fmt::format("posting to {} failed: {}", peer_name_, std::strerror(error)));
+}
+
+}  // namespace verbena::transport

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is queued to be sent: frames of messages and calls, and one-sided operations.
+#include <fmt/format.h>
+
+#include <cassert>
+#include <cstring>
+
+#include "transport/budget.h"
+#include "transport/channel.h"
+#include "transport/engine.h"
+
+namespace verbena::transport {
+namespace {
+
+std::error_code code_of(errc error) noexcept {
+  return error == errc{} ? std::error_code{} : make_error_code(error);
+}
+
+}  // namespace
+
+errc Channel::why_no_request() const noexcept {
+  if (!accepts_) return errc::connection_lost;
+  return requests_sent_ == granted_by_peer_ ? errc::no_credit : errc::overloaded;
+}
+
+std::error_code Channel::why_not_reach() const noexcept {
+  if (!accepts_) return make_error_code(errc::connection_lost);
+  return make_error_code(ring_.size() >= one_sided_limit_ ? errc::overloaded : errc::invalid_argument);
+}
+
+void Channel::queue() noexcept {
+  close_frame();
+  ring_.push();
+  engine_.mark_dirty(*this);
+}
+
+void Channel::finish_frame() noexcept {
+  engine_.statistics().messages_sent += frame_.joined();
+  ring_.last().pieces[0].length = frame_.length();
+  frame_.write_header_anew(granted_);
+  grant_told_ = granted_;
+}
+
+// The frame that is open has no room for `body` more: it leaves the work request for a buffer of `pool`.
+bool Channel::grow_frame(core::BufferPool& pool) noexcept {
+  if (!frame_.is_open()) return false;
+  SendSlot& slot = ring_.last();
+  std::byte* buffer = slot.entry.buffer ? nullptr : pool.take();
+  if (!buffer) return false;
+  frame_.move_to(buffer, frame_limit_);
+  slot.entry.buffer = buffer;
+  slot.entry.pool = &pool;
+  slot.request.send_flags &= ~static_cast<unsigned>(IBV_SEND_INLINE);
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(buffer), frame_.length(), pool.lkey()};
+  return true;
+}
+
+inline bool Channel::join_frame(Kind kind, const CallHeader& call, Bytes body) noexcept {
+  std::byte* to = frame_.add(kind, sizeof call + body.size());
+  if (!to) return false;
+  write_header(to, call);
+  core::copy_bytes(to + sizeof call, body.data(), body.size());
+  if (frame_.is_full()) [[unlikely]]
+    engine_.flush_early(*this);
+  return true;
+}
+
+bool Channel::join_frame(Kind kind, const CallHeader& call, const Payload& body,
+                         core::BufferPool& pool) noexcept {
+  const std::size_t before_body = is_call(kind) ? sizeof call : 0;
+  std::byte* to = frame_.add(kind, before_body + body.size());
+  if (!to && grow_frame(pool)) to = frame_.add(kind, before_body + body.size());
+  if (!to) return false;
+  if (is_call(kind)) write_header(to, call);
+  body.write_to(to + before_body);
+  if (frame_.is_full()) engine_.flush_early(*this);
+  return true;
+}
+
+errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call, const Payload& body,
+                          core::BufferPool& pool, Operation* done) noexcept {
+  const bool is_frame = may_be_packed(kind);
+  if (is_frame && !done && join_frame(kind, call, body, pool)) return {};
+  if (ring_.size() >= eager_limit_) [[unlikely]] {
+    fail(make_error_code(errc::connection_lost),
+         fmt::format("{} goes on sending but acknowledges nothing", peer_name_));
+    return errc::connection_lost;
+  }
+  const std::size_t before_body = sizeof(MessageHeader) + (is_call(kind) ? sizeof call : 0);
+  const std::size_t length = before_body + body.size();
+  SendSlot& slot = ring_.next();
+  std::byte* to = slot.staging.data();
+  std::byte* buffer = nullptr;
+  const bool is_inline = length <= inline_limit_;
+  if (!is_inline) {
+    to = buffer = pool.take();
+    if (!to) [[unlikely]]
+      return errc::no_buffer;
+  }
+  write_header(to, header(kind, token));
+  if (is_call(kind)) write_header(to + sizeof(MessageHeader), call);
+  body.write_to(to + before_body);
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),
+                    is_inline ? 0 : pool.lkey()};
+  slot.request.opcode = IBV_WR_SEND;
+  slot.request.num_sge = 1;
+  slot.request.send_flags = is_inline ? IBV_SEND_INLINE : 0;
+  slot.entry = {done, buffer, &pool, static_cast<std::uint32_t>(length - sizeof(MessageHeader))};
+  queue();
+  grant_told_ = granted_;
+  if (is_frame) frame_.open(to, length, is_inline ? inline_limit_ : frame_limit_);
+  ++engine_.statistics().messages_sent;
+  return {};
+}
+
+std::error_code Channel::send_message(std::span<const std::byte> bytes, Operation* done) noexcept {
+  if (!may_request()) [[unlikely]]
+    return make_error_code(why_no_request());
+  if (bytes.size() > theirs_.eager_size) {
+    return code_of(done ? send_large(Kind::large_message, {}, bytes, done) : errc::message_too_long);
+  }
+  if (const errc error = queue_eager(Kind::message, 0, {}, bytes, engine_.request_sends(), done);
+      error != errc{}) [[unlikely]]
+    return make_error_code(error);
+  ++requests_sent_;
+  return {};
+}
+
+std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& done) noexcept {
+  if (!may_request()) [[unlikely]]
+    return make_error_code(why_no_request());
+  std::size_t total = 0;
+  for (const Slice& piece : pieces) total += piece.length;
+  if (pieces.empty() || pieces.size() > max_pieces) return make_error_code(errc::invalid_argument);
+  if (total > theirs_.eager_size) {
+    return code_of(pieces.size() == 1
+                       ? send_large(Kind::large_message, {},
+                                    std::span<const std::byte>(pieces[0].data, pieces[0].length), &done)
+                       : errc::message_too_long);
+  }
+  // The header goes through a buffer of ours; the pieces go from where they are.
+  std::byte* buffer = engine_.request_sends().take();
+  if (!buffer) return make_error_code(errc::no_buffer);
+  const MessageHeader first = header(Kind::message, 0);
+  write_header(buffer, first);
+  SendSlot& slot = ring_.next();
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(buffer), sizeof first, engine_.request_sends().lkey()};
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    slot.pieces[i + 1] = {reinterpret_cast<std::uint64_t>(pieces[i].data),
+                          static_cast<std::uint32_t>(pieces[i].length), pieces[i].key};
+  }
+  slot.request.opcode = IBV_WR_SEND;
+  slot.request.num_sge = static_cast<int>(pieces.size() + 1);
+  slot.request.send_flags = 0;
+  slot.entry = {&done, buffer, &engine_.request_sends(), static_cast<std::uint32_t>(total)};
+  queue();
+  grant_told_ = first.granted;
+  ++requests_sent_;
+  ++engine_.statistics().messages_sent;
+  return {};
+}
+
+errc Channel::send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept {
+  if (!may_request()) [[unlikely]]
+    return why_no_request();
+  if (!more.empty() || !join_frame(Kind::request, call, bytes)) {
+    const Payload payload(bytes, more);
+    if (payload.size() > theirs_.eager_size) [[unlikely]]
+      return send_large(Kind::large_request, call, payload, nullptr);
+    if (const errc error = queue_eager(Kind::request, 0, call, payload, engine_.request_sends(), nullptr);
+        error != errc{}) [[unlikely]]
+      return error;
+  }
+  ++requests_sent_;
+  return {};
+}
+
+errc Channel::send_reply(const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept {
+  if (state_ != State::open) [[unlikely]]
+    return errc::connection_lost;
+  assert(replies_owed_ > 0);
+  if (!more.empty() || !join_frame(Kind::reply, call, bytes)) {
+    const Payload payload(bytes, more);
+    if (payload.size() > theirs_.eager_size) [[unlikely]]
+      return keep_large_reply(call, payload);
+    if (const errc error = queue_eager(Kind::reply, 0, call, payload, engine_.reply_sends(), nullptr);
+        error != errc{}) [[unlikely]]
+      return error;
+  }
+  --replies_owed_;
+  return {};
+}
+
+inline SendSlot& Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept {
+  SendSlot& slot = ring_.next();
+  const auto length = static_cast<std::uint32_t>(local.length);
+  slot.pieces[0] = {reinterpret_cast<std::uint64_t>(local.data), length, local.key};
+  slot.entry = {&done, nullptr, nullptr, length};
+  slot.request.opcode = opcode;
+  slot.request.num_sge = length ? 1 : 0;
+  slot.request.send_flags = 0;
+  return slot;
+}
+
+std::error_code Channel::put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
+                             Operation& done) noexcept {
+  if (!may_reach(from, to, offset)) [[unlikely]]
+    return why_not_reach();
+  SendSlot& slot = one_sided(IBV_WR_RDMA_WRITE, from, done);
+  if (from.length <= inline_limit_) slot.request.send_flags = IBV_SEND_INLINE;
+  slot.request.wr.rdma = {to.address + offset, to.key};
+  queue();
+  return {};
+}
+
+std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
+                             Operation& done) noexcept {
+  if (!may_reach(into, from, offset)) [[unlikely]]
+    return why_not_reach();
+  one_sided(IBV_WR_RDMA_READ, into, done).request.wr.rdma = {from.address + offset, from.key};
+  queue();
+  return {};
+}
+
+std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
+                                std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
+                                Operation& done) noexcept {
+  if (!may_reach(former, at, offset)) [[unlikely]]
+    return why_not_reach();
+  one_sided(opcode, former, done).request.wr.atomic = {at.address + offset, compare_add, swap, at.key};
+  queue();
+  return {};
+}
+
+}  // namespace verbena::transport
