@@ -38,10 +38,12 @@ std::optional<T> decode(std::span<const std::byte> message) {
   detail::check_encodable<T>();
   if constexpr (detail::DecodesMessage<T>) {
     return Codec<T>::decode(message);
+  } else if constexpr (detail::Plain<T>) {
+    return message.size() == sizeof(T) ? detail::loaded<T>(message) : std::nullopt;
   } else {
     Reader reader(message);
     std::optional<T> value = Codec<T>::decode(reader);
-    if (!reader.done()) return std::nullopt;
+    if (!reader.done()) value.reset();
     return value;
   }
 }

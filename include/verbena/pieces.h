@@ -6,13 +6,13 @@
 /// Throws nothing but std::bad_alloc. Thread: one at a time.
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
-#include <vector>
+#include <utility>
 
 namespace verbena {
 
@@ -86,7 +86,7 @@ class Pieces {
     return place;
   }
   void set_number(Place place, std::uint64_t value) noexcept {
-    std::byte* const to = flattened_ ? flat_.data() + place.in_message : scratch_ + place.in_scratch;
+    std::byte* const to = flattened_ ? flat_.get() + place.in_message : scratch_ + place.in_scratch;
     std::memcpy(to, &value, sizeof value);
   }
 
@@ -109,19 +109,23 @@ class Pieces {
     std::construct_at(&pieces_[count_++], bytes);
     size_ += bytes.size();
   }
-  // The slow way: the own buffer takes over the pieces, and has `count` bytes more at its end.
+  // The slow way: at the end of the own buffer.
   std::span<std::byte> grow(std::size_t count) {
-    if (!flattened_) {
-      flat_.reserve(2 * (size_ + count));
-      for (const auto piece : list()) flat_.insert(flat_.end(), piece.begin(), piece.end());
-      flattened_ = true;
-    }
-    flat_.resize(size_ + count);
-    const std::span<std::byte> room = std::span{flat_}.subspan(size_);
-    size_ = flat_.size();
+    if (!flattened_ || count > capacity_ - size_) flatten(size_ + count);
+    const std::span<std::byte> room{flat_.get() + size_, count};
+    size_ += count;
     count_ = size_ == 0 ? 0 : 1;
-    std::construct_at(&pieces_[0], flat_);
+    std::construct_at(&pieces_[0], flat_.get(), size_);
     return room;
+  }
+  // Everything so far goes into a buffer with room for `least` bytes, and for as many again.
+  void flatten(std::size_t least) {
+    auto buffer = std::make_unique_for_overwrite<std::byte[]>(2 * least);
+    std::byte* to = buffer.get();
+    for (const auto piece : list()) to = std::ranges::copy(piece, to).out;
+    flat_ = std::move(buffer);
+    capacity_ = 2 * least;
+    flattened_ = true;
   }
 
   union {  // made one by one: an unused place costs nothing
@@ -132,7 +136,8 @@ class Pieces {
   std::size_t scratch_used_ = 0;
   bool tail_is_scratch_ = false;
   bool flattened_ = false;
-  std::vector<std::byte> flat_;
+  std::size_t capacity_ = 0;  // of flat_
+  std::unique_ptr<std::byte[]> flat_;
   alignas(max_alignment) std::byte scratch_[scratch_size];
 };
 

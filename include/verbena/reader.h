@@ -31,7 +31,9 @@ class Reader {
   }
   /// Skips what Pieces::pad() has written; false where that isn't zero.
   bool skip_padding(std::size_t alignment) noexcept {
-    const auto padding = take(-at_ & (alignment - 1));
+    const std::size_t length = -at_ & (alignment - 1);
+    if (length == 0) return !failed_;
+    const auto padding = take(length);
     if (padding && std::ranges::all_of(*padding, [](std::byte b) { return b == std::byte{0}; })) return true;
     fail();
     return false;

@@ -111,23 +111,29 @@ void encode_within(const T& value, Pieces& pieces) {
   }
 }
 
-/// After a failure the reader gives nothing more.
+namespace detail {
+
+/// The bytes behind a length, padding skipped.
+inline std::optional<std::span<const std::byte>> take_counted(Reader& reader,
+                                                              std::size_t alignment) noexcept {
+  if (!reader.skip_padding(alignof(std::uint64_t))) return std::nullopt;
+  const auto length = reader.count(1);
+  if (!length || !reader.skip_padding(alignment)) return std::nullopt;
+  return reader.take(*length);
+}
+
+}  // namespace detail
+
+/// The counterpart. After nothing, nothing further is to be read: the message is wrong.
 template <class T>
 std::optional<T> decode_within(Reader& reader) {
   detail::check_encodable<T>();
-  std::optional<T> value;
   if constexpr (detail::DecodesStream<T> && detail::HasEncode<T>) {
-    value = Codec<T>::decode(reader);
+    return Codec<T>::decode(reader);
   } else {
-    if (!reader.skip_padding(alignof(std::uint64_t))) return std::nullopt;
-    const auto length = reader.count(1);
-    if (!length || !reader.skip_padding(detail::alignment<T>())) return std::nullopt;
-    const auto bytes = reader.take(*length);
-    if (!bytes) return std::nullopt;
-    value = Codec<T>::decode(*bytes);
+    const auto bytes = detail::take_counted(reader, detail::alignment<T>());
+    return bytes ? Codec<T>::decode(*bytes) : std::nullopt;
   }
-  if (!value) reader.fail();
-  return value;
 }
 
 namespace detail {
@@ -137,6 +143,18 @@ template <Plain T>
 bool load(std::span<const std::byte> bytes, T& value) noexcept {
   std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
   return has_right_bools(value);
+}
+template <Plain T>
+std::optional<T> loaded(std::span<const std::byte> bytes) noexcept {
+  if constexpr (std::default_initializable<T>) {
+    T value;
+    if (!load(bytes, value)) return std::nullopt;
+    return value;
+  } else {
+    alignas(T) std::array<std::byte, sizeof(T)> copy;
+    if (!load(bytes, *reinterpret_cast<T*>(copy.data()))) return std::nullopt;
+    return std::bit_cast<T>(copy);
+  }
 }
 
 template <class T>
@@ -177,23 +195,19 @@ void Codec<T>::encode(const T& value, Pieces& pieces) {
 
 template <class T>
 std::optional<T> Codec<T>::decode(Reader& reader) {
-  if constexpr (detail::Plain<T> && !std::default_initializable<T>) {
-    alignas(T) std::array<std::byte, sizeof(T)> copy;
+  if constexpr (detail::Plain<T>) {
     const auto bytes = reader.take(sizeof(T));
-    if (!bytes) return std::nullopt;
-    std::memcpy(copy.data(), bytes->data(), sizeof copy);
-    if (!detail::has_right_bools(*reinterpret_cast<const T*>(copy.data()))) return std::nullopt;
-    return std::bit_cast<T>(copy);
+    return bytes ? detail::loaded<T>(*bytes) : std::nullopt;
   } else {
     std::optional<T> value(std::in_place);
     bool right;
-    if constexpr (detail::Plain<T> || detail::is_std_array<T>) {
+    if constexpr (detail::is_std_array<T>) {
       right = detail::decode_member(*value, reader);
     } else {
       right = detail::with_members(
           *value, [&](auto&... member) { return (detail::decode_member(member, reader) && ...); });
     }
-    if (!right) return std::nullopt;
+    if (!right) value.reset();
     return value;
   }
 }
