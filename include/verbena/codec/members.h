@@ -110,7 +110,9 @@ struct Types {};
 
 struct CollectTypes {
   template <class... Ts>
-  Types<Ts...> operator()(const Ts&...) const;  // never defined
+  Types<Ts...> operator()(const Ts&...) const {
+    return {};
+  }
 };
 
 /// Types<member...>, without const.
