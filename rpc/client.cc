@@ -31,6 +31,14 @@ std::error_code Client::submit(const Pending& pending, MethodId method, Bytes re
 std::size_t Client::in_flight() const noexcept {
   return state_ ? state_->in_flight() : 0;
 }
+std::size_t Client::eager_size() const noexcept {
+  const transport::Channel* channel = state_ ? state_->connection().channel() : nullptr;
+  return channel ? channel->eager_size() : 0;
+}
+std::size_t Client::most_pieces() const noexcept {
+  const transport::Channel* channel = state_ ? state_->connection().channel() : nullptr;
+  return channel ? channel->most_large_pieces() : 1;
+}
 bool Client::is_open() const noexcept {
   return state_ && state_->connection().is_open();
 }

@@ -123,26 +123,70 @@ auto async_call(Client& client, MethodId method, Bytes request, Token&& token,
       token);
 }
 
-/// `double sum = co_await async_call<Sum>(client, xs, use_awaitable);`
+namespace detail {
+
+template <class Result>
+struct Signature {
+  static_assert(
+      !verbena::detail::is_view<Result>(),
+      "the result points into a message that is gone when a coroutine goes on: let Result own its data "
+      "(std::string, std::vector), or take it with the plain call");
+  using type = void(std::exception_ptr, Result);
+};
+template <>
+struct Signature<void> {
+  using type = void(std::exception_ptr);
+};
+
+template <class Method, class Token, class Start>
+auto async_call(Client& client, Start start, Token&& token) {
+  using Result = typename Method::Result;
+  return boost::asio::async_initiate<Token, typename Signature<Result>::type>(
+      [&loop = client.loop()](auto handler, auto begin) {
+        auto shared = std::make_shared<decltype(handler)>(std::move(handler));
+        auto kept = std::make_shared<decltype(begin)>(std::move(begin));  // a large request is read in place
+        const auto failure = [](std::error_code error) {
+          return error ? std::make_exception_ptr(std::system_error(error)) : nullptr;
+        };
+        const auto post = [&loop](auto done) { boost::asio::post(loop.context(), std::move(done)); };
+        if constexpr (std::is_void_v<Result>) {
+          auto done = [&loop, shared, kept, failure](std::error_code error) {
+            verbena::detail::deliver(loop, std::move(*shared), failure(error));
+          };
+          if (const std::error_code error = (*kept)(done)) post([done, error] { done(error); });
+        } else {
+          auto done = [&loop, shared, kept, failure](std::error_code error, std::optional<Result> result) {
+            verbena::detail::deliver(loop, std::move(*shared), failure(error),
+                                     result ? std::move(*result) : Result{});
+          };
+          if (const std::error_code error = (*kept)(done)) post([done, error] { done(error, std::nullopt); });
+        }
+      },
+      token, std::move(start));
+}
+
+}  // namespace detail
+
+/// `double sum = co_await async_call<Sum>(client, xs, use_awaitable);` The request is kept until the call is
+/// done, but not what its views point to. The result owns its data; where Result is void, nothing is awaited
+/// but the end. Throws std::system_error with the call's error.
 template <class Method, class Token>
 auto async_call(Client& client, typename Method::Request request, Token&& token,
                 std::chrono::nanoseconds deadline = forever) {
-  using Result = typename Method::Result;
-  return boost::asio::async_initiate<Token, void(std::exception_ptr, Result)>(
-      [&client, deadline](auto handler, auto value) {
-        Loop& loop = client.loop();
-        auto shared = std::make_shared<decltype(handler)>(std::move(handler));
-        auto kept = std::make_shared<decltype(value)>(std::move(value));  // a large one is read in place
-        auto done = [&loop, shared, kept](std::error_code error, std::optional<Result> result) {
-          verbena::detail::deliver(loop, std::move(*shared),
-                                   error ? std::make_exception_ptr(std::system_error(error)) : nullptr,
-                                   result ? std::move(*result) : Result{});
-        };
-        if (const std::error_code error = client.call<Method>(*kept, done, deadline)) {
-          boost::asio::post(loop.context(), [done, error]() mutable { done(error, std::nullopt); });
-        }
+  return detail::async_call<Method>(
+      client,
+      [&client, value = std::move(request), deadline](auto done) {
+        return client.call<Method>(value, std::move(done), deadline);
       },
-      token, std::move(request));
+      std::forward<Token>(token));
+}
+/// The same where Request is void.
+template <class Method, class Token>
+requires std::is_void_v<typename Method::Request>
+auto async_call(Client& client, Token&& token, std::chrono::nanoseconds deadline = forever) {
+  return detail::async_call<Method>(
+      client, [&client, deadline](auto done) { return client.call<Method>(std::move(done), deadline); },
+      std::forward<Token>(token));
 }
 
 }  // namespace rpc

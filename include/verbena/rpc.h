@@ -8,14 +8,17 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "verbena/codec.h"
 #include "verbena/connection.h"
+#include "verbena/pieces.h"
 
 namespace verbena::rpc {
 
@@ -103,8 +106,9 @@ class Server {
   /// the loop runs.
   void on(MethodId method, MethodHandler handler);
   /// Typed: `struct Sum { static constexpr MethodId id = 1; using Request = std::span<const double>; using
-  /// Result = double; };` A request that doesn't decode completes with `rejected`; a handler that throws,
-  /// with handler_failed.
+  /// Result = double; };` Both are Encodable types, or void: `Result function(Request)`. What is a view in
+  /// the request is valid during the handler; the result may have views of what outlives the handler. A
+  /// request that doesn't decode completes with `rejected`; a handler that throws, with handler_failed.
   template <class Method, class Function>
   void on(Function function);
 
@@ -190,13 +194,26 @@ class Client {
     if (pieces.empty()) return submit(pending, method, {}, {}, deadline);
     return submit(pending, method, pieces.front(), pieces.subspan(1), deadline);
   }
-  /// Typed: `done(std::error_code, std::optional<Method::Result>)`; see Server::on.
+  /// Typed: `done(std::error_code, std::optional<Method::Result>)`, or `done(std::error_code)` where Result
+  /// is void; see Server::on. What is a view in the result is valid during `done`. Lifetime: `request`, and
+  /// what its views point to, stay until `done` runs, unless its message is of eager_size() at most.
+  /// Completes with protocol_violation as well, where the result doesn't decode. Allocates where a request
+  /// that goes beyond eager_size() isn't one piece of memory.
   template <class Method, class Function>
   std::error_code call(const typename Method::Request& request, Function done,
                        std::chrono::nanoseconds deadline = forever);
+  /// The same where Request is void.
+  template <class Method, class Function>
+  requires std::is_void_v<typename Method::Request> std::error_code call(
+      Function done, std::chrono::nanoseconds deadline = forever);
 
   /// "slot", "generation" and such stay inside: see rpc/.
   std::size_t in_flight() const noexcept;
+  /// Bytes. A request up to this is copied when it is called, a larger one read by the server in place. 0
+  /// when the connection is lost.
+  std::size_t eager_size() const noexcept;
+  /// Pieces that a longer request may have.
+  std::size_t most_pieces() const noexcept;
   bool is_open() const noexcept;
   void on_closed(Handler<void(std::error_code, std::string_view)> handler);
   void close() noexcept;
@@ -213,6 +230,8 @@ class Client {
     std::uint32_t slot;
     std::error_code error;
   };
+  template <class Method, class Request, class Function>
+  std::error_code call_with(const Request& request, Function done, std::chrono::nanoseconds deadline);
   Pending begin() noexcept;
   std::error_code submit(const Pending& pending, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
@@ -225,17 +244,75 @@ void connect(Loop& loop, std::string_view address, Handler<void(const Error*, Cl
 /// Runs the loop until it is connected; throws Error.
 Client connect(Loop& loop, std::string_view address);
 
+namespace detail {
+
+/// What stands for void: no bytes.
+struct Nothing {};
+template <class T>
+using Value = std::conditional_t<std::is_void_v<T>, Nothing, T>;
+
+/// Runs `done` with what came: the result, or what went wrong.
+template <class Result, class Function>
+void finish(Function& done, std::error_code error, Bytes bytes) {
+  std::optional<Value<Result>> result;
+  if (!error) {
+    try {
+      result = verbena::decode<Value<Result>>(bytes);
+      if (!result) error = make_error_code(errc::protocol_violation);
+    } catch (const std::bad_alloc&) {
+      error = std::make_error_code(std::errc::not_enough_memory);
+    }
+  }
+  if constexpr (std::is_void_v<Result>) {
+    done(error);
+  } else {
+    done(error, std::move(result));
+  }
+}
+
+template <class Method, class Function>
+Value<typename Method::Result> run(Function& function, Value<typename Method::Request>&& request) {
+  const auto invoke = [&]() -> decltype(auto) {
+    if constexpr (std::is_void_v<typename Method::Request>) {
+      return function();
+    } else {
+      return function(std::move(request));
+    }
+  };
+  if constexpr (std::is_void_v<typename Method::Result>) {
+    invoke();
+    return {};
+  } else {
+    return invoke();
+  }
+}
+
+}  // namespace detail
+}  // namespace verbena::rpc
+
+template <>
+struct verbena::Codec<verbena::rpc::detail::Nothing> {
+  using Nothing = rpc::detail::Nothing;
+  static std::span<const std::byte> bytes(Nothing) noexcept { return {}; }
+  static std::optional<Nothing> decode(std::span<const std::byte> bytes) noexcept {
+    return bytes.empty() ? std::optional<Nothing>(std::in_place) : std::nullopt;
+  }
+};
+
+namespace verbena::rpc {
+
 template <class Method, class Function>
 void Server::on(Function function) {
-  using Request = typename Method::Request;
-  using Result = typename Method::Result;
   on(Method::id, [function = std::move(function)](Bytes bytes, Reply& reply) mutable {
-    const auto request = Codec<Request>::decode(bytes);
-    if (!request) [[unlikely]]
-      return reply.fail(errc::rejected);
     try {
-      const Result result = function(*request);
-      reply.send(Codec<Result>::bytes(result));
+      auto request = decode<detail::Value<typename Method::Request>>(bytes);
+      if (!request) [[unlikely]]
+        return reply.fail(errc::rejected);
+      const detail::Value<typename Method::Result> result =
+          detail::run<Method>(function, std::move(*request));
+      Pieces pieces;
+      encode(result, pieces);
+      reply.send(Gather{pieces.list()});
     } catch (...) {
       reply.fail(errc::handler_failed);
     }
@@ -245,13 +322,37 @@ void Server::on(Function function) {
 template <class Method, class Function>
 std::error_code Client::call(const typename Method::Request& request, Function done,
                              std::chrono::nanoseconds deadline) {
+  return call_with<Method>(request, std::move(done), deadline);
+}
+
+template <class Method, class Function>
+requires std::is_void_v<typename Method::Request> std::error_code Client::call(
+    Function done, std::chrono::nanoseconds deadline) {
+  return call_with<Method>(detail::Nothing{}, std::move(done), deadline);
+}
+
+template <class Method, class Request, class Function>
+std::error_code Client::call_with(const Request& request, Function done, std::chrono::nanoseconds deadline) {
   using Result = typename Method::Result;
+  Pieces pieces;
+  encode(request, pieces);
+  const bool stays = pieces.borrowed() && pieces.list().size() <= 1;  // where the caller keeps it
+  if (stays || pieces.size() <= eager_size()) [[likely]] {
+    return call(
+        Method::id, Gather{pieces.list()},
+        [done = std::move(done)](std::error_code error, Bytes bytes) mutable {
+          detail::finish<Result>(done, error, bytes);
+        },
+        deadline);
+  }
+  auto kept = std::make_unique<Pieces>();  // the server reads them in place
+  encode(request, *kept);
+  if (kept->list().size() > most_pieces()) kept->flat();
+  const Gather bytes{kept->list()};
   return call(
-      Method::id, Codec<typename Method::Request>::bytes(request),
-      [done = std::move(done)](std::error_code error, Bytes bytes) mutable {
-        if (error) return done(error, std::optional<Result>{});
-        auto result = Codec<Result>::decode(bytes);
-        done(result ? std::error_code{} : make_error_code(errc::protocol_violation), std::move(result));
+      Method::id, bytes,
+      [done = std::move(done), kept = std::move(kept)](std::error_code error, Bytes reply) mutable {
+        detail::finish<Result>(done, error, reply);
       },
       deadline);
 }

@@ -26,6 +26,17 @@ struct Reverse {
   using Result = std::vector<std::byte>;
 };
 
+struct Join {
+  static constexpr rpc::MethodId id = 13;
+  using Request = std::tuple<std::string, std::vector<std::string>>;
+  using Result = std::optional<std::string>;
+};
+struct Beat {
+  static constexpr rpc::MethodId id = 14;
+  using Request = void;
+  using Result = void;
+};
+
 Message reversed(const Message& bytes) {
   return {bytes.rbegin(), bytes.rend()};
 }
@@ -73,6 +84,31 @@ TEST_F(TokensTest, ACoroutineConnectsAndCalls) {
       expect_equal(co_await rpc::async_call<Reverse>(client, request, use_awaitable), reversed(request));
     }
   }(calls, address));
+}
+
+TEST_F(TokensTest, ACoroutineCallsWithNestedValuesAndWithNothing) {
+  int beats = 0;
+  calls.server.on<Beat>([&] { ++beats; });
+  calls.server.on<Join>([](const Join::Request& request) -> Join::Result {
+    const auto& [between, words] = request;
+    if (words.empty()) return std::nullopt;
+    std::string joined = words.front();
+    for (std::size_t i = 1; i < words.size(); ++i) joined += between + words[i];
+    return joined;
+  });
+  run([](rpc::Client& client) -> awaitable<void> {
+    co_await rpc::async_call<Beat>(client, use_awaitable);
+    Join::Request request{", ", {"a", "b"}};
+    EXPECT_EQ(co_await rpc::async_call<Join>(client, request, use_awaitable), "a, b");
+    std::get<1>(request).assign(3, std::string(100'000, 'x'));  // it isn't kept by us
+    const auto joined = co_await rpc::async_call<Join>(client, std::move(request), use_awaitable, 30s);
+    EXPECT_EQ(joined->size(), 300'004U);
+    request = {};
+    EXPECT_EQ(co_await rpc::async_call<Join>(client, request, use_awaitable), std::nullopt);
+  }(calls.client));
+  EXPECT_EQ(beats, 1);
+  wait(rpc::async_call<Beat>(calls.client, use_future));
+  EXPECT_EQ(beats, 2);
 }
 
 TEST_F(TokensTest, AFailureThrowsInTheCoroutine) {
