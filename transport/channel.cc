@@ -112,6 +112,7 @@ void Channel::finish() noexcept {
   on_first_word = nullptr;
   const std::string why = std::move(why_);
   const bool by_us = is_closing();
+  if (!by_us) ++engine_.statistics().connections_lost;
   const CallLayer layer = std::exchange(calls, {});
   if (layer.closed) layer.closed(layer.self, *this, error, why);
   const auto handler = std::move(closed_handler);
@@ -185,11 +186,13 @@ void Channel::on_message(const std::byte* buffer, std::size_t length, bool& keep
 
 void Channel::deliver(Kind kind, std::span<const std::byte> body) {
   if (kind == Kind::message) {
+    engine_.statistics().bytes_received += body.size();
     if (message_handler && !is_closing()) message_handler(body);
     return;
   }
   if (body.size() < sizeof(CallHeader)) [[unlikely]]
     return violation("a call shorter than its header");
+  engine_.statistics().bytes_received += body.size() - sizeof(CallHeader);
   const CallHeader call = read_call_header(body.data());
   if (kind == Kind::request && !owe_reply()) return;
   if (calls.deliver) [[likely]] {
@@ -257,12 +260,16 @@ void Channel::fail_to_post(int error) noexcept {
 
 std::error_code Channel::why_no_request() const noexcept {
   if (!accepts_) return make_error_code(errc::connection_lost);
-  return make_error_code(requests_sent_ == granted_by_peer_ ? errc::no_credit : errc::overloaded);
+  const bool no_credit = requests_sent_ == granted_by_peer_;
+  ++(no_credit ? engine_.statistics().credit_waits : engine_.statistics().overloaded);
+  return make_error_code(no_credit ? errc::no_credit : errc::overloaded);
 }
 
 std::error_code Channel::why_not_reach() const noexcept {
   if (!accepts_) return make_error_code(errc::connection_lost);
-  return make_error_code(ring_.size() >= one_sided_limit_ ? errc::overloaded : errc::invalid_argument);
+  if (ring_.size() < one_sided_limit_) return make_error_code(errc::invalid_argument);
+  ++engine_.statistics().overloaded;
+  return make_error_code(errc::overloaded);
 }
 
 void Channel::queue() noexcept {
@@ -300,6 +307,7 @@ errc Channel::queue_eager(Kind kind, std::uint32_t token, CallHeader call, std::
   grant_told_ = granted_;
   queue();
   ++engine_.statistics().messages_sent;
+  engine_.statistics().bytes_sent += body.size();
   return {};
 }
 
@@ -347,6 +355,7 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   queue();
   ++requests_sent_;
   ++engine_.statistics().messages_sent;
+  engine_.statistics().bytes_sent += total;
   return {};
 }
 
@@ -390,6 +399,8 @@ inline SendSlot& Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, Op
   slot.request.opcode = opcode;
   slot.request.num_sge = length ? 1 : 0;
   slot.request.send_flags = 0;
+  ++engine_.statistics().one_sided_operations;
+  engine_.statistics().one_sided_bytes += length;
   return slot;
 }
 

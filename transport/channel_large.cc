@@ -28,7 +28,10 @@ std::error_code Channel::send_large(Kind kind, CallHeader call, std::span<const 
     return make_error_code(errc::message_too_long);
   const auto places = std::span(outgoing_).first(theirs_.large_depth);
   const auto free = std::ranges::find(places, false, &Outgoing::in_use);
-  if (free == places.end()) return make_error_code(errc::overloaded);
+  if (free == places.end()) {
+    if (needs_credit(kind)) ++engine_.statistics().overloaded;  // a reply waits for its place
+    return make_error_code(errc::overloaded);
+  }
   if (key == 0) {
     free->registration = engine_.register_memory(bytes);
     if (!free->registration)
@@ -45,6 +48,7 @@ std::error_code Channel::send_large(Kind kind, CallHeader call, std::span<const 
     free->registration.reset();
     return make_error_code(error);
   }
+  engine_.statistics().bytes_sent += bytes.size() - sizeof body;  // the payload, not its place
   free->operation = done;
   free->owned = owned;
   free->length = bytes.size();
@@ -160,6 +164,7 @@ void Channel::finish_read(Incoming& incoming) {
   const std::span<const std::byte> payload(incoming.memory, incoming.body.length);
   const std::uint32_t serial = serial_;
   const bool credited = needs_credit(incoming.kind);
+  engine_.statistics().bytes_received += payload.size();
   if (incoming.kind == Kind::large_message) {
     if (message_handler && !is_closing()) message_handler(payload);
   } else if (calls.deliver) {
@@ -198,6 +203,7 @@ void Channel::deliver_ordered() {
       finish_read(*front.large);
       continue;
     }
+    engine_.statistics().bytes_received += front.length;
     if (message_handler && !is_closing()) message_handler({front.buffer, front.length});
     engine_.give_back(front.buffer - sizeof(MessageHeader));
     if (serial != serial_ || state_ != State::open) continue;

@@ -41,15 +41,16 @@ class Reply {
   void fail(errc code) noexcept;
   bool answered() const noexcept { return channel_ == nullptr; }
 
-  Reply(transport::Channel& channel, std::uint32_t serial, std::uint32_t slot,
-        std::uint32_t generation) noexcept
-      : channel_(&channel), serial_(serial), slot_(slot), generation_(generation) {}
+  Reply(transport::Channel& channel, std::uint32_t serial, std::uint32_t slot, std::uint32_t generation,
+        MethodStatistics& statistics) noexcept
+      : channel_(&channel), serial_(serial), slot_(slot), generation_(generation), statistics_(&statistics) {}
 
  private:
   transport::Channel* channel_;
   std::uint32_t serial_;
   std::uint32_t slot_;
   std::uint32_t generation_;
+  MethodStatistics* statistics_;  // the method's, which are the Loop's
 };
 
 /// Handlers run on the loop and should be short. `request` is valid during the handler.
@@ -70,6 +71,15 @@ class Server {
   /// with handler_failed.
   template <class Method, class Function>
   void on(Function function);
+
+  /// What the method is called in Loop::snapshot() and by `verbena top`. Throws Error (invalid_argument)
+  /// where it isn't 1 to 64 printable ASCII characters.
+  void name(MethodId method, std::string_view name);
+  /// Typed: `struct Sum { …; static constexpr std::string_view name = "sum"; };`
+  template <class Method>
+  void name() {
+    name(Method::id, Method::name);
+  }
 
   std::uint16_t port() const noexcept;
   std::size_t connections() const noexcept;
@@ -145,6 +155,13 @@ class Client {
   template <class Method, class Function>
   std::error_code call(const typename Method::Request& request, Function done,
                        std::chrono::nanoseconds deadline = forever);
+
+  /// As Server::name().
+  void name(MethodId method, std::string_view name);
+  template <class Method>
+  void name() {
+    name(Method::id, Method::name);
+  }
 
   /// "slot", "generation" and such stay inside: see rpc/.
   std::size_t in_flight() const noexcept;
