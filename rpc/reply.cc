@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "rpc/method_table.h"
 #include "transport/channel.h"
 #include "verbena/rpc.h"
 
@@ -10,7 +11,8 @@ Reply::Reply(Reply&& other) noexcept
     : channel_(std::exchange(other.channel_, nullptr)),
       serial_(other.serial_),
       slot_(other.slot_),
-      generation_(other.generation_) {}
+      generation_(other.generation_),
+      statistics_(other.statistics_) {}
 
 Reply::~Reply() {
   if (channel_) fail(errc::handler_failed);
@@ -18,16 +20,24 @@ Reply::~Reply() {
 
 void Reply::send(Bytes bytes) noexcept {
   transport::Channel* channel = std::exchange(channel_, nullptr);
-  if (!channel || channel->serial() != serial_) return;  // its connection was lost
-  if (channel->send_reply({slot_, generation_, 0, 0}, bytes)) [[unlikely]] {
+  if (!channel) return;
+  if (channel->serial() != serial_) [[unlikely]]  // its connection was lost
+    return count_failure(*statistics_, errc::connection_lost);
+  if (const auto error = channel->send_reply({slot_, generation_, 0, 0}, bytes)) [[unlikely]] {
     channel->send_reply({slot_, generation_, 0, static_cast<std::int32_t>(errc::handler_failed)}, {});
+    return count_failure(*statistics_, channel->is_open() ? errc::handler_failed : errc::connection_lost);
   }
+  ++statistics_->completed;
+  statistics_->bytes_out += bytes.size();
 }
 
 void Reply::fail(errc code) noexcept {
   transport::Channel* channel = std::exchange(channel_, nullptr);
-  if (!channel || channel->serial() != serial_) return;
-  channel->send_reply({slot_, generation_, 0, static_cast<std::int32_t>(code)}, {});
+  if (!channel) return;
+  if (channel->serial() != serial_ ||
+      channel->send_reply({slot_, generation_, 0, static_cast<std::int32_t>(code)}, {})) [[unlikely]]
+    return count_failure(*statistics_, errc::connection_lost);
+  count_failure(*statistics_, code);
 }
 
 }  // namespace verbena::rpc
