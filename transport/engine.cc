@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/monotonic_ns.h"
 #include "transport/budget.h"
+#include "transport/observer.h"
 #include "verbena/error.h"
 
 namespace verbena::transport {
@@ -92,6 +93,7 @@ Engine::Engine(asio::io_context* context, Options options)
       made_(core::monotonic_ns()),
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
   ended_.reserve(options_.peers);
+  if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
   if (context)
     asio::post(*context, [this, alive = asio_->alive] {
       if (*alive) pump();

@@ -37,6 +37,8 @@ struct Ticker {
   void (*tick)(Ticker& self, std::int64_t now_ns) = nullptr;
 };
 
+class Observer;
+
 /// What the layer above counts of a Loop. The engine keeps it as long as it lives.
 class CallCounters {
  public:
@@ -169,6 +171,7 @@ class Engine {
   bool stopped_ = false;
   bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer
   std::unique_ptr<Asio> asio_;
+  std::unique_ptr<Observer> observer_;  // null: not observable
 };
 
 }  // namespace verbena::transport

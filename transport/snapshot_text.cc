@@ -14,13 +14,7 @@ namespace {
 using rpc::MethodStatistics;
 using rpc::Role;
 
-struct Counter {
-  const char* name;
-  const char* help;
-  std::uint64_t Statistics::*value;
-};
-
-constexpr Counter counters[] = {
+constexpr CounterName counters[] = {
     {"turns", "Turns of the loop.", &Statistics::turns},
     {"messages_sent", "Messages sent, Verbena's own included.", &Statistics::messages_sent},
     {"messages_received", "Messages received, Verbena's own included.", &Statistics::messages_received},
@@ -169,6 +163,10 @@ void add_buckets(Out out, const Histogram& latency, const std::string& labels) {
 
 }  // namespace
 
+std::span<const CounterName> counter_names() noexcept {
+  return counters;
+}
+
 std::string json(const Snapshot& snapshot) {
   std::string text;
   const Out out = std::back_inserter(text);
@@ -178,7 +176,7 @@ std::string json(const Snapshot& snapshot) {
                  snapshot.process, snapshot.loop, quoted(snapshot.device), snapshot.age_ns,
                  snapshot.connections, snapshot.peers, snapshot.pinned_bytes, snapshot.latency_sample);
   const char* separator = "";
-  for (const Counter& counter : counters) {
+  for (const CounterName& counter : counters) {
     fmt::format_to(out, R"({}"{}":{})", std::exchange(separator, ","), counter.name,
                    snapshot.counters.*counter.value);
   }
@@ -198,7 +196,7 @@ std::string prometheus(std::span<const Snapshot> snapshots) {
              [](const Snapshot& s) { return s.peers; });
   text.loops("pinned_bytes", "gauge", "Bytes that the loop's pools have registered.",
              [](const Snapshot& s) { return s.pinned_bytes; });
-  for (const Counter& counter : counters) {
+  for (const CounterName& counter : counters) {
     text.loops(fmt::format("{}_total", counter.name), "counter", counter.help,
                [&](const Snapshot& s) { return s.counters.*counter.value; });
   }

@@ -28,6 +28,15 @@ struct Snapshot {
   std::vector<rpc::MethodStatistics> methods;  ///< clients' first, each role in the order of ids
 };
 
+/// A counter of Statistics, as json() and prometheus() name it.
+struct CounterName {
+  const char* name;
+  const char* help;
+  std::uint64_t Statistics::*value;
+};
+/// All of them, in their order.
+std::span<const CounterName> counter_names() noexcept;
+
 /// One line of JSON, without the line's end; docs/observing.md has its fields.
 std::string json(const Snapshot& snapshot);
 
