@@ -33,6 +33,14 @@ class Histogram {
     max_ = std::max(max_, ns);
   }
 
+  /// For one that is read back bucket by bucket, as for_each() gave them: what buckets don't say.
+  void set_exact(std::uint64_t sum, std::uint64_t min, std::uint64_t max, std::uint64_t beyond) noexcept {
+    sum_ = sum;
+    min_ = count_ == 0 ? min_ : min;
+    max_ = max;
+    beyond_ = beyond;
+  }
+
   std::uint64_t count() const noexcept { return count_; }
   std::uint64_t beyond() const noexcept { return beyond_; }
   /// Exact, in ns, as min() and max() are; 0 where nothing was recorded.

@@ -129,6 +129,16 @@ TEST(HistogramTest, TheDifferenceIsWhatWasRecordedMeanwhile) {
   }
 }
 
+TEST(HistogramTest, ItsBucketsMakeItAgain) {
+  Dice dice;
+  Histogram original, again;
+  for (int i = 0; i < 1000; ++i) original.record(some_value(dice) << dice.between(0, 4));
+  original.for_each(
+      [&](std::uint64_t lowest, std::uint64_t, std::uint64_t count) { again.record(lowest, count); });
+  again.set_exact(original.sum(), original.min(), original.max(), original.beyond());
+  EXPECT_EQ(again, original);
+}
+
 TEST(HistogramTest, RecordingSeveralTimesAtOnceIsTheSame) {
   Histogram once, again;
   once.record(777, 3);
