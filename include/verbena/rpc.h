@@ -156,7 +156,7 @@ class Client {
   std::error_code call(const typename Method::Request& request, Function done,
                        std::chrono::nanoseconds deadline = forever);
 
-  /// As Server::name().
+  /// As Server::name(); nothing happens where there was never a connection.
   void name(MethodId method, std::string_view name);
   template <class Method>
   void name() {

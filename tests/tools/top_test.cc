@@ -74,14 +74,15 @@ TEST_F(Top, ForPrometheusItSaysWhatTheLoopItselfSays) {
   EXPECT_THAT(outcome.out, testing::StartsWith("# HELP verbena_connections "));
   EXPECT_THAT(outcome.out, testing::HasSubstr(R"(verbena_connections_opened_total{loop="0",device=")" +
                                               test_device() + "\"} 2\n"));
-  EXPECT_THAT(outcome.out, testing::HasSubstr(R"(role="server",method="2",le="+Inf"})"));
+  EXPECT_THAT(outcome.out, testing::HasSubstr(R"(role="server",method="echo",le="+Inf"})"));
 }
 
 TEST_F(Top, OnceIsForPeople) {
   const Outcome outcome = top({pid_, "--once"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
-  for (const std::string& part : {"process " + pid_, std::string("verbena-demo"),
-                                  "loop 0 on " + test_device(), std::string("server"), std::string("p99.9")})
+  for (const std::string& part :
+       {"process " + pid_, std::string("verbena-demo"), "loop 0 on " + test_device(), std::string("server"),
+        std::string("describe-file"), std::string("p99.9")})
     EXPECT_THAT(outcome.out, testing::HasSubstr(part));
 }
 
@@ -90,8 +91,7 @@ TEST_F(Top, WithoutAProcessAllAreShown) {
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   bool found = false;
   const json view = json::parse(outcome.out);
-  for (const json& process : view.at("processes"))
-    found = found || process.at("pid") == server_->pid();
+  for (const json& process : view.at("processes")) found = found || process.at("pid") == server_->pid();
   EXPECT_TRUE(found) << outcome.out;
 }
 

@@ -40,6 +40,16 @@ struct View {
   std::optional<uid_t> another_user;
 };
 
+/// Of the process that stands last.
+void add_answer(View& view, const std::string& answer) try {
+  const Json said = Json::parse(answer);
+  view.processes.back().loops.push_back(snapshot_of(said));
+  view.json.back()["loops"].push_back(said);
+} catch (const Json::exception&) {
+  throw Failure(fmt::format("process {} gives an answer that this version of Verbena doesn't know.",
+                            view.processes.back().process));
+}
+
 View look(pid_t wanted) {
   View view;
   for (const LiveLoop& loop : find_live_loops()) {
@@ -59,9 +69,7 @@ View look(pid_t wanted) {
       ++view.processes.back().silent;
       continue;
     }
-    const Json said = Json::parse(answer.json);
-    view.processes.back().loops.push_back(snapshot_of(said));
-    view.json.back()["loops"].push_back(said);
+    add_answer(view, answer.json);
   }
   return view;
 }
