@@ -47,11 +47,15 @@ void ClientState::close() noexcept {
   complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
 }
 
+[[gnu::cold]] std::error_code ClientState::why_no_slot() noexcept {
+  if (!connection_.is_open()) return make_error_code(errc::connection_lost);
+  ++loop_.engine().statistics().overloaded;
+  return make_error_code(errc::overloaded);
+}
+
 CallHandler* ClientState::begin(std::uint32_t& slot, std::error_code& error) noexcept {
   if (free_.empty()) [[unlikely]] {
-    const bool open = connection_.is_open();
-    if (open) ++loop_.engine().statistics().overloaded;
-    error = make_error_code(open ? errc::overloaded : errc::connection_lost);
+    error = why_no_slot();
     return nullptr;
   }
   slot = free_.back();
@@ -124,7 +128,7 @@ void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
   call.handler(error, payload);
 }
 
-void ClientState::count_time(Call& call) noexcept {
+[[gnu::cold]] void ClientState::count_time(Call& call) noexcept {
   call.statistics->latency.record(
       static_cast<std::uint64_t>(core::monotonic_ns() - std::exchange(call.begun, 0)));
 }

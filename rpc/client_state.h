@@ -67,6 +67,7 @@ class ClientState {
     return *last_;
   }
   static void count_time(Call& call) noexcept;
+  std::error_code why_no_slot() noexcept;
 
   Loop& loop_;
   Connection connection_;

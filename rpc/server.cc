@@ -53,19 +53,25 @@ class ServerState {
     if (kind != transport::Kind::request) return;  // a reply to nothing that we asked
     auto& server = *static_cast<ServerState*>(self);
     const Method* method = server.find(call.method);
-    MethodStatistics& statistics = method ? *method->statistics : server.statistics_.other(Role::server);
-    ++statistics.calls;
-    statistics.bytes_in += payload.size();
-    Reply reply(channel, channel.serial(), call.slot, call.generation, statistics);
     if (!method) [[unlikely]]
-      return reply.fail(errc::rejected);
+      return server.reject(channel, call, payload);
+    ++method->statistics->calls;
+    method->statistics->bytes_in += payload.size();
+    Reply reply(channel, channel.serial(), call.slot, call.generation, *method->statistics);
     if (server.sampler_.take()) [[unlikely]]
       return handle_timed(*method, payload, reply);
     method->handler(payload, reply);
   }
 
+  [[gnu::cold]] void reject(transport::Channel& channel, const transport::CallHeader& call, Bytes payload) {
+    MethodStatistics& statistics = statistics_.other(Role::server);
+    ++statistics.calls;
+    statistics.bytes_in += payload.size();
+    Reply(channel, channel.serial(), call.slot, call.generation, statistics).fail(errc::rejected);
+  }
+
   // The handler may destroy the server.
-  static void handle_timed(const Method& method, Bytes payload, Reply& reply) {
+  [[gnu::cold]] static void handle_timed(const Method& method, Bytes payload, Reply& reply) {
     MethodStatistics& statistics = *method.statistics;
     const std::int64_t begin = core::monotonic_ns();
     method.handler(payload, reply);

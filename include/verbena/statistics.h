@@ -58,8 +58,8 @@ inline constexpr std::array<std::string_view, 7> failure_names{
 struct alignas(64) MethodStatistics {
   std::uint64_t calls = 0;      ///< a client's that were sent, a server's that have arrived
   std::uint64_t completed = 0;  ///< answered with a result
-  std::uint64_t bytes_out = 0;  ///< of a client's requests, of a server's replies
   std::uint64_t bytes_in = 0;   ///< of a client's replies, of a server's requests
+  std::uint64_t bytes_out = 0;  ///< of a client's requests, of a server's replies
   std::uint32_t method = 0;     ///< its MethodId
   Role role = Role::client;
   /// The row of all methods that have none of their own: the 257th and following, and, of a server, those
