@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "verbena/error.h"
 
@@ -83,13 +84,14 @@ void MethodTable::name(Role role, MethodId method, std::string_view name) {
 
 void MethodTable::add_to(Snapshot& snapshot) const {
   for (const Side& side : sides_) {
-    const auto first = static_cast<std::ptrdiff_t>(snapshot.methods.size());
+    std::vector<const MethodStatistics*> rows;  // a row is too long to be moved about
     for (const auto& row : side.rows) {
-      if (row) snapshot.methods.push_back(*row);
+      if (row) rows.push_back(row.get());
     }
-    std::ranges::sort(snapshot.methods.begin() + first, snapshot.methods.end(), {},
-                      &MethodStatistics::method);
-    if (side.other->calls > 0) snapshot.methods.push_back(*side.other);
+    std::ranges::sort(rows, {}, &MethodStatistics::method);
+    if (side.other->calls > 0) rows.push_back(side.other.get());
+    snapshot.methods.reserve(snapshot.methods.size() + rows.size());
+    for (const MethodStatistics* row : rows) snapshot.methods.push_back(*row);
   }
 }
 
