@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "rpc/client_state.h"
+#include "rpc/method_table.h"
 #include "verbena/rpc.h"
 
 namespace verbena::rpc {
@@ -28,6 +29,9 @@ std::error_code Client::submit(const Pending& pending, MethodId method, Bytes re
   return state_->submit(pending.slot, method, request, more, deadline);
 }
 
+void Client::name(MethodId method, std::string_view name) {
+  if (state_) MethodTable::of(state_->loop().engine()).name(Role::client, method, name);
+}
 std::size_t Client::in_flight() const noexcept {
   return state_ ? state_->in_flight() : 0;
 }

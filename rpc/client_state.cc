@@ -15,7 +15,9 @@ ClientState::ClientState(Loop& loop, Connection connection)
     : loop_(loop),
       connection_(std::move(connection)),
       channel_(connection_.channel()),
-      serial_(channel_ ? channel_->serial() : 0) {
+      serial_(channel_ ? channel_->serial() : 0),
+      statistics_(MethodTable::of(loop.engine())),
+      sampler_(loop.options().latency_sample) {
   const std::uint32_t depth = channel_ ? std::min(loop.options().call_depth, channel_->call_depth()) : 0;
   calls_.resize(depth);
   free_.reserve(depth);
@@ -45,6 +47,12 @@ void ClientState::close() noexcept {
   complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
 }
 
+[[gnu::cold]] std::error_code ClientState::why_no_slot() noexcept {
+  if (!connection_.is_open()) return make_error_code(errc::connection_lost);
+  ++loop_.engine().statistics().overloaded;
+  return make_error_code(errc::overloaded);
+}
+
 std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes request,
                                     std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
   Call& call = calls_[slot];
@@ -58,6 +66,13 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
   free_.pop_back();
   call.use = Use::waiting;
   ++in_flight_;
+  MethodStatistics& statistics = statistics_of(method);
+  call.statistics = &statistics;
+  ++statistics.calls;
+  statistics.bytes_out += request.size();
+  for (const Bytes& piece : more) statistics.bytes_out += piece.size();
+  if (sampler_.take()) [[unlikely]]
+    call.begun = core::monotonic_ns();
   if (deadline.count() > 0) {
     call.due = core::monotonic_ns() + deadline.count();
     deadlines_.due = std::min(deadlines_.due, call.due);
@@ -83,8 +98,13 @@ void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
     return;
   }
   --in_flight_;
+  call.statistics->bytes_in += payload.size();
+  if (call.begun != 0) [[unlikely]]
+    count_time(call);
   std::error_code error;
-  if (reply.status != 0) [[unlikely]] {
+  if (reply.status == 0) [[likely]] {
+    ++call.statistics->completed;
+  } else {
     // The peer's word: only what a handler may say.
     switch (static_cast<errc>(reply.status)) {
       case errc::rejected:
@@ -95,8 +115,14 @@ void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
       default:
         error = make_error_code(errc::handler_failed);
     }
+    count_failure(*call.statistics, error);
   }
   call.handler(error, payload);
+}
+
+[[gnu::cold]] void ClientState::count_time(Call& call) noexcept {
+  call.statistics->latency.record(
+      static_cast<std::uint64_t>(core::monotonic_ns() - std::exchange(call.begun, 0)));
 }
 
 // In the order of their deadlines, however many have passed at once. A handler may call anew, or destroy
@@ -122,6 +148,8 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     call.use = Use::expired;
     call.due = transport::Ticker::never;
     --in_flight_;
+    count_failure(*call.statistics, errc::timed_out);
+    if (call.begun != 0) count_time(call);
     call.handler(make_error_code(errc::timed_out), {});
   }
 }
@@ -129,12 +157,14 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
 void ClientState::complete_all(std::error_code error) noexcept {
   const auto alive = alive_;
   const bool ending = !*alive;  // called by the destructor: then it's no sign of a handler
-  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
-    if (calls_[slot].use != Use::waiting) continue;
-    calls_[slot].use = Use::expired;
-    calls_[slot].due = transport::Ticker::never;
+  for (Call& call : calls_) {
+    if (call.use != Use::waiting) continue;
+    call.use = Use::expired;
+    call.due = transport::Ticker::never;
     --in_flight_;
-    calls_[slot].handler(error, {});
+    count_failure(*call.statistics, error);
+    if (call.begun != 0) count_time(call);
+    call.handler(error, {});
     if (!ending && !*alive) return;
   }
 }

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <vector>
 
+#include "rpc/method_table.h"
+#include "rpc/sampler.h"
 #include "transport/channel.h"
 #include "transport/engine.h"
 #include "verbena/connection.h"
@@ -28,7 +30,7 @@ class ClientState {
   /// A slot to put a handler into; nullptr and why not.
   CallHandler* begin(std::uint32_t& slot, std::error_code& error) noexcept {
     if (free_.empty()) [[unlikely]] {
-      error = make_error_code(connection_.is_open() ? errc::overloaded : errc::connection_lost);
+      error = why_no_slot();
       return nullptr;
     }
     slot = free_.back();
@@ -49,6 +51,8 @@ class ClientState {
   struct Call {
     CallHandler handler;
     std::int64_t due = transport::Ticker::never;
+    std::int64_t begun = 0;  // ns; 0: its time isn't taken
+    MethodStatistics* statistics = nullptr;
     std::uint32_t generation = 0;
     Use use = Use::free;
   };
@@ -69,6 +73,16 @@ class ClientState {
     free_.push_back(slot);
   }
 
+  MethodStatistics& statistics_of(MethodId method) noexcept {
+    if (last_method_ != method) [[unlikely]] {
+      last_ = &statistics_.row(Role::client, method);
+      last_method_ = method;
+    }
+    return *last_;
+  }
+  static void count_time(Call& call) noexcept;
+  std::error_code why_no_slot() noexcept;
+
   Loop& loop_;
   Connection connection_;
   transport::Channel* channel_;  // the connection's, also while it is ending
@@ -82,6 +96,10 @@ class ClientState {
   };
   std::vector<Expiring> expiring_;  // used by expire() alone; kept, so that it allocates nothing
   std::size_t in_flight_ = 0;
+  MethodTable& statistics_;
+  MethodStatistics* last_ = nullptr;        // most calls are of the method of the one before
+  std::uint64_t last_method_ = UINT64_MAX;  // no MethodId at first
+  Sampler sampler_;
   Deadlines deadlines_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a handler may destroy this
 };

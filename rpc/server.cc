@@ -4,6 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/monotonic_ns.h"
+#include "rpc/method_table.h"
+#include "rpc/sampler.h"
 #include "transport/channel.h"
 #include "verbena/rpc.h"
 
@@ -12,7 +15,9 @@ namespace verbena::rpc {
 class ServerState {
  public:
   ServerState(Loop& loop, std::string_view address)
-      : listener_(listen(loop, address, [this](Connection connection) { welcome(std::move(connection)); })) {}
+      : statistics_(MethodTable::of(loop.engine())),
+        sampler_(loop.options().latency_sample),
+        listener_(listen(loop, address, [this](Connection connection) { welcome(std::move(connection)); })) {}
   ~ServerState() {
     for (Connection& connection : connections_) {
       if (transport::Channel* channel = connection.channel()) channel->calls = {};
@@ -22,15 +27,21 @@ class ServerState {
   ServerState& operator=(const ServerState&) = delete;
 
   void on(MethodId method, MethodHandler handler) {
-    methods_.insert_or_assign(method, std::move(handler));
+    methods_.insert_or_assign(method, Method{std::move(handler), &statistics_.row(Role::server, method)});
     last_ = nullptr;
   }
+  void name(MethodId method, std::string_view name) { statistics_.name(Role::server, method, name); }
   std::uint16_t port() const noexcept { return listener_.port(); }
   std::size_t connections() const noexcept {
     return static_cast<std::size_t>(std::ranges::count_if(connections_, &Connection::is_open));
   }
 
  private:
+  struct Method {
+    MethodHandler handler;
+    MethodStatistics* statistics;
+  };
+
   void welcome(Connection connection) {
     std::erase_if(connections_, [](const Connection& old) { return !old.is_open(); });
     if (transport::Channel* channel = connection.channel()) channel->calls = {this, &deliver, nullptr};
@@ -40,16 +51,35 @@ class ServerState {
   static void deliver(void* self, transport::Channel& channel, transport::Kind kind,
                       const transport::CallHeader& call, Bytes payload) {
     if (kind != transport::Kind::request) return;  // a reply to nothing that we asked
-    Reply reply(channel, channel.serial(), call.slot, call.generation);
-    if (const MethodHandler* handler = static_cast<ServerState*>(self)->find(call.method)) [[likely]] {
-      (*handler)(payload, reply);
-    } else {
-      reply.fail(errc::rejected);
-    }
+    auto& server = *static_cast<ServerState*>(self);
+    const Method* method = server.find(call.method);
+    if (!method) [[unlikely]]
+      return server.reject(channel, call, payload);
+    ++method->statistics->calls;
+    method->statistics->bytes_in += payload.size();
+    Reply reply(channel, channel.serial(), call.slot, call.generation, *method->statistics);
+    if (server.sampler_.take()) [[unlikely]]
+      return handle_timed(*method, payload, reply);
+    method->handler(payload, reply);
+  }
+
+  [[gnu::cold]] void reject(transport::Channel& channel, const transport::CallHeader& call, Bytes payload) {
+    MethodStatistics& statistics = statistics_.other(Role::server);
+    ++statistics.calls;
+    statistics.bytes_in += payload.size();
+    Reply(channel, channel.serial(), call.slot, call.generation, statistics).fail(errc::rejected);
+  }
+
+  // The handler may destroy the server.
+  [[gnu::cold]] static void handle_timed(const Method& method, Bytes payload, Reply& reply) {
+    MethodStatistics& statistics = *method.statistics;
+    const std::int64_t begin = core::monotonic_ns();
+    method.handler(payload, reply);
+    statistics.latency.record(static_cast<std::uint64_t>(core::monotonic_ns() - begin));
   }
 
   // Most requests are of the method of the one before.
-  const MethodHandler* find(MethodId method) {
+  const Method* find(MethodId method) {
     if (last_ && last_->first == method) [[likely]]
       return &last_->second;
     const auto found = methods_.find(method);
@@ -58,8 +88,10 @@ class ServerState {
     return &found->second;
   }
 
-  std::unordered_map<MethodId, MethodHandler> methods_;
-  const std::pair<const MethodId, MethodHandler>* last_ = nullptr;
+  MethodTable& statistics_;
+  Sampler sampler_;
+  std::unordered_map<MethodId, Method> methods_;
+  const std::pair<const MethodId, Method>* last_ = nullptr;
   std::vector<Connection> connections_;
   Listener listener_;
 };
@@ -69,6 +101,9 @@ Server::Server(Server&&) noexcept = default;
 Server::~Server() = default;
 void Server::on(MethodId method, MethodHandler handler) {
   state_->on(method, std::move(handler));
+}
+void Server::name(MethodId method, std::string_view name) {
+  state_->name(method, name);
 }
 std::uint16_t Server::port() const noexcept {
   return state_->port();

@@ -115,6 +115,7 @@ void Channel::finish() noexcept {
   on_first_word = nullptr;
   const std::string why = std::move(why_);
   const bool by_us = is_closing();
+  if (!by_us) ++engine_.statistics().connections_lost;
   const CallLayer layer = std::exchange(calls, {});
   if (layer.closed) layer.closed(layer.self, *this, error, why);
   const auto handler = std::move(closed_handler);

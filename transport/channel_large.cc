@@ -37,6 +37,7 @@ errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
   if (const errc error = queue_eager(kind, token, call, std::as_bytes(pieces), pool, nullptr);
       error != errc{})
     return error;
+  engine_.statistics().bytes_sent += length - pieces.size_bytes();  // the payload, not its place
   outgoing.length = length;
   outgoing.is_request = kind == Kind::large_request;
   outgoing.slot = call.slot;
@@ -50,7 +51,10 @@ errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes
   if (bytes.size() > theirs_.large_bytes || bytes.size() >= 1u << 31) return errc::message_too_long;
   if (bytes.pieces() > most_large_pieces()) return errc::invalid_argument;
   Outgoing* const outgoing = free_outgoing();
-  if (!outgoing) return errc::overloaded;
+  if (!outgoing) {
+    ++engine_.statistics().overloaded;
+    return errc::overloaded;
+  }
   std::array<LargeBody, max_large_pieces> pieces;
   std::size_t count = 0;
   bool registered = true;
@@ -216,6 +220,7 @@ void Channel::finish_read(Incoming& incoming) {
   const std::span<const std::byte> payload(incoming.memory, incoming.length);
   const std::uint32_t serial = serial_;
   const bool credited = needs_credit(incoming.kind);
+  engine_.statistics().bytes_received += payload.size();
   if (incoming.kind == Kind::large_message) {
     if (message_handler && !is_closing()) message_handler(payload);
   } else if (incoming.kind == Kind::large_request) {
@@ -254,6 +259,7 @@ void Channel::deliver_ordered() {
       finish_read(*front.large);
       continue;
     }
+    engine_.statistics().bytes_received += front.body.size();
     if (message_handler && !is_closing()) message_handler(front.body);
     engine_.release_receive(front.held);
     if (serial != serial_ || state_ != State::open) continue;

@@ -24,6 +24,7 @@ inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
     return violation("a call shorter than its header");
   const CallHeader call = read_call_header(body.data());
   body = body.subspan(sizeof call);
+  engine_.statistics().bytes_received += body.size();
   if (kind == Kind::reply) {
     if (calls.deliver) [[likely]]
       calls.deliver(calls.self, *this, kind, call, body);
@@ -134,6 +135,7 @@ void Channel::take_bytes(std::span<const std::byte> body) {
     return;
   }
   ++granted_;
+  engine_.statistics().bytes_received += body.size();
   if (message_handler && !is_closing()) message_handler(body);
   tell_grant_if_due();
 }

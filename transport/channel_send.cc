@@ -20,12 +20,16 @@ std::error_code code_of(errc error) noexcept {
 
 errc Channel::why_no_request() const noexcept {
   if (!accepts_) return errc::connection_lost;
-  return requests_sent_ == granted_by_peer_ ? errc::no_credit : errc::overloaded;
+  const bool no_credit = requests_sent_ == granted_by_peer_;
+  ++(no_credit ? engine_.statistics().credit_waits : engine_.statistics().overloaded);
+  return no_credit ? errc::no_credit : errc::overloaded;
 }
 
 std::error_code Channel::why_not_reach() const noexcept {
   if (!accepts_) return make_error_code(errc::connection_lost);
-  return make_error_code(ring_.size() >= one_sided_limit_ ? errc::overloaded : errc::invalid_argument);
+  if (ring_.size() < one_sided_limit_) return make_error_code(errc::invalid_argument);
+  ++engine_.statistics().overloaded;
+  return make_error_code(errc::overloaded);
 }
 
 void Channel::queue() noexcept {
@@ -60,6 +64,7 @@ inline bool Channel::join_frame(Kind kind, const CallHeader& call, Bytes body) n
   if (!to) return false;
   write_header(to, call);
   core::copy_bytes(to + sizeof call, body.data(), body.size());
+  engine_.statistics().bytes_sent += body.size();
   if (frame_.is_full()) [[unlikely]]
     engine_.flush_early(*this);
   return true;
@@ -73,6 +78,7 @@ bool Channel::join_frame(Kind kind, const CallHeader& call, const Payload& body,
   if (!to) return false;
   if (is_call(kind)) write_header(to, call);
   body.write_to(to + before_body);
+  engine_.statistics().bytes_sent += body.size();
   if (frame_.is_full()) engine_.flush_early(*this);
   return true;
 }
@@ -110,6 +116,7 @@ errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call
   grant_told_ = granted_;
   if (is_frame) frame_.open(to, length, is_inline ? inline_limit_ : frame_limit_);
   ++engine_.statistics().messages_sent;
+  engine_.statistics().bytes_sent += body.size();
   return {};
 }
 
@@ -157,6 +164,7 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   grant_told_ = first.granted;
   ++requests_sent_;
   ++engine_.statistics().messages_sent;
+  engine_.statistics().bytes_sent += total;
   return {};
 }
 
@@ -199,6 +207,8 @@ inline SendSlot& Channel::one_sided(ibv_wr_opcode opcode, const Slice& local, Op
   slot.request.opcode = opcode;
   slot.request.num_sge = length ? 1 : 0;
   slot.request.send_flags = 0;
+  ++engine_.statistics().one_sided_operations;
+  engine_.statistics().one_sided_bytes += length;
   return slot;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <boost/asio.hpp>
 #include <cassert>
@@ -15,6 +16,7 @@
 #include "core/error.h"
 #include "core/monotonic_ns.h"
 #include "transport/budget.h"
+#include "transport/observer.h"
 #include "verbena/error.h"
 
 namespace verbena::transport {
@@ -58,6 +60,11 @@ core::QueuePairOptions queue_pair_options(const Options& options) {
   return queue_pair;
 }
 
+std::uint32_t next_number() noexcept {
+  static std::atomic<std::uint32_t> next{0};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
 const Options& validated(const Options& options) {
   options.validate();
   return options;
@@ -82,8 +89,11 @@ Engine::Engine(asio::io_context* context, Options options)
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
       dirty_(std::make_unique<Channel*[]>(options_.peers)),
+      number_(next_number()),
+      made_(core::monotonic_ns()),
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
   ended_.reserve(options_.peers);
+  if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
   if (context)
     asio::post(*context, [this, alive = asio_->alive] {
       if (*alive) pump();
@@ -390,6 +400,7 @@ void Engine::open(const Berth& berth, const Hello& ours, const Hello& theirs, st
     throw;
   }
   berth.channel->reserved_ = false;
+  ++statistics_.connections_opened;
   remember(*berth.channel);
 }
 

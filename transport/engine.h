@@ -22,6 +22,7 @@
 #include "transport/receives.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
+#include "verbena/snapshot.h"
 
 namespace boost::asio {
 class io_context;
@@ -34,6 +35,15 @@ struct Ticker {
   static constexpr std::int64_t never = INT64_MAX;
   std::int64_t due = never;  ///< ns of the steady clock
   void (*tick)(Ticker& self, std::int64_t now_ns) = nullptr;
+};
+
+class Observer;
+
+/// What the layer above counts of a Loop. The engine keeps it as long as it lives.
+class CallCounters {
+ public:
+  virtual ~CallCounters() = default;
+  virtual void add_to(Snapshot& snapshot) const = 0;
 };
 
 /// Thread safety: none; it belongs to one thread. Members stand in creation order: channels are gone before
@@ -110,6 +120,9 @@ class Engine {
   ibv_pd* pd() noexcept { return pd_.get(); }
   const Options& options() const noexcept { return options_; }
   Statistics& statistics() noexcept { return statistics_; }
+  /// The layer above sets it when it first counts something; there is one such layer.
+  std::unique_ptr<CallCounters> call_counters;
+  Snapshot snapshot() const;
   boost::asio::io_context& context() noexcept;
   /// False once the engine is gone: for handlers in a given io_context, which may outlive it.
   std::shared_ptr<const bool> alive() const noexcept;
@@ -155,6 +168,8 @@ class Engine {
   std::vector<Channel*> lingering_;
   std::vector<Ticker*> tickers_;
   Statistics statistics_;
+  const std::uint32_t number_;  // of the process's loops
+  const std::int64_t made_;     // ns
   std::uint32_t turns_to_tick_ = 0;
   std::uint32_t idle_turns_ = 0;
   std::uint32_t polls_ = 0;
@@ -166,6 +181,7 @@ class Engine {
   bool stopped_ = false;
   bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer
   std::unique_ptr<Asio> asio_;
+  std::unique_ptr<Observer> observer_;  // null: not observable
 };
 
 }  // namespace verbena::transport

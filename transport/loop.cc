@@ -41,6 +41,9 @@ std::size_t Loop::pinned_bytes() const noexcept {
 const Statistics& Loop::statistics() const noexcept {
   return engine_->statistics();
 }
+Snapshot Loop::snapshot() const {
+  return engine_->snapshot();
+}
 boost::asio::io_context& Loop::context() noexcept {
   return engine_->context();
 }

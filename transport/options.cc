@@ -72,6 +72,7 @@ void Options::validate() const {
   require("large_bytes", large_bytes, std::size_t{4096}, std::size_t{1} << 40);
   require("ack_timeout_exponent", unsigned{ack_timeout_exponent}, 1u, 31u);
   require("retries", unsigned{retries}, 0u, 6u);
+  require("latency_sample", latency_sample, 0u, 1'000'000'000u);
   require("connect_timeout (ms)", connect_timeout.count(), decltype(connect_timeout.count()){1},
           decltype(connect_timeout.count()){3'600'000});
 }

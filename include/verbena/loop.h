@@ -9,26 +9,14 @@
 
 #include "verbena/memory.h"
 #include "verbena/options.h"
+#include "verbena/snapshot.h"
+#include "verbena/statistics.h"
 
 namespace boost::asio {
 class io_context;
 }
 
 namespace verbena {
-
-/// What a Loop has counted since it was made.
-struct Statistics {
-  std::uint64_t turns = 0;
-  std::uint64_t messages_sent = 0;
-  std::uint64_t messages_received = 0;
-  std::uint64_t frames_received = 0;  ///< work requests that brought them: several messages may share one
-  std::uint64_t credit_messages_sent = 0;
-  std::uint64_t large_messages_read = 0;
-  std::uint64_t late_replies = 0;    ///< of calls that had timed out; dropped
-  std::uint64_t stale_messages = 0;  ///< of an earlier epoch; dropped
-  std::uint64_t sleeps = 0;
-  std::uint64_t violations = 0;  ///< connections ended because the peer broke the protocol
-};
 
 /// One Loop a thread; nothing is shared between two of them. All that belongs to a Loop (connections,
 /// operations, calls, regions) is used in its thread only and destroyed before it. Handlers run inside poll()
@@ -67,6 +55,8 @@ class Loop {
   /// The bytes that its pools have pinned: equals options().budget().total().
   std::size_t pinned_bytes() const noexcept;
   const Statistics& statistics() const noexcept;
+  /// The same, and all methods, as a value for others. It allocates: 10 KiB a method.
+  Snapshot snapshot() const;
   /// Its own, or the one that it was given: for timers, coroutines, sockets on the same thread.
   boost::asio::io_context& context() noexcept;
 

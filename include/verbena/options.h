@@ -64,6 +64,12 @@ struct Options {
   /// Further tries; at most 6.
   std::uint8_t retries = 3;
 
+  /// Calls of which one has its time taken (Loop::snapshot()), by chance: 1 is every call, 0 none. Taking it
+  /// reads the clock twice a side.
+  std::uint32_t latency_sample = 64;
+  /// Answers `verbena top`, run by the same user or by root on this host.
+  bool observable = true;
+
   /// What these options pin, to the byte, before anything is opened.
   Budget budget() const;
   /// Throws Error (invalid_argument) naming the first option that is out of range, its value and its range.

@@ -80,9 +80,9 @@ class Reply {
   void fail(errc code) noexcept;
   bool answered() const noexcept { return channel_ == nullptr; }
 
-  Reply(transport::Channel& channel, std::uint32_t serial, std::uint32_t slot,
-        std::uint32_t generation) noexcept
-      : channel_(&channel), serial_(serial), slot_(slot), generation_(generation) {}
+  Reply(transport::Channel& channel, std::uint32_t serial, std::uint32_t slot, std::uint32_t generation,
+        MethodStatistics& statistics) noexcept
+      : channel_(&channel), serial_(serial), slot_(slot), generation_(generation), statistics_(&statistics) {}
 
  private:
   void send(Bytes first, std::span<const Bytes> more) noexcept;
@@ -90,6 +90,7 @@ class Reply {
   std::uint32_t serial_;
   std::uint32_t slot_;
   std::uint32_t generation_;
+  MethodStatistics* statistics_;  // the method's, which are the Loop's
 };
 
 /// Handlers run on the loop and should be short. `request` is valid during the handler.
@@ -111,6 +112,15 @@ class Server {
   /// request that doesn't decode completes with `rejected`; a handler that throws, with handler_failed.
   template <class Method, class Function>
   void on(Function function);
+
+  /// What the method is called in Loop::snapshot() and by `verbena top`. Throws Error (invalid_argument)
+  /// where it isn't 1 to 64 printable ASCII characters.
+  void name(MethodId method, std::string_view name);
+  /// Typed: `struct Sum { …; static constexpr std::string_view name = "sum"; };`
+  template <class Method>
+  void name() {
+    name(Method::id, Method::name);
+  }
 
   std::uint16_t port() const noexcept;
   std::size_t connections() const noexcept;
@@ -206,6 +216,13 @@ class Client {
   template <class Method, class Function>
   requires std::is_void_v<typename Method::Request> std::error_code call(
       Function done, std::chrono::nanoseconds deadline = forever);
+
+  /// As Server::name(); nothing happens where there was never a connection.
+  void name(MethodId method, std::string_view name);
+  template <class Method>
+  void name() {
+    name(Method::id, Method::name);
+  }
 
   /// "slot", "generation" and such stay inside: see rpc/.
   std::size_t in_flight() const noexcept;
@@ -303,6 +320,7 @@ namespace verbena::rpc {
 
 template <class Method, class Function>
 void Server::on(Function function) {
+  if constexpr (requires { Method::name; }) name<Method>();
   on(Method::id, [function = std::move(function)](Bytes bytes, Reply& reply) mutable {
     try {
       auto request = decode<detail::Value<typename Method::Request>>(bytes);

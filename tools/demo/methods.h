@@ -4,6 +4,7 @@
 
 #include <verbena/memory.h>
 #include <cstdint>
+#include <string_view>
 
 #include "tools/demo/sha256.h"
 
@@ -19,6 +20,7 @@ struct FileFacts {
 
 struct DescribeFile {
   static constexpr std::uint32_t id = 1;
+  static constexpr std::string_view name = "describe-file";
   using Request = std::uint64_t;  ///< describe_version
   using Result = FileFacts;
 };
@@ -27,6 +29,7 @@ constexpr std::uint64_t describe_version = 1;
 /// Gives its argument back: what is timed.
 struct Echo {
   static constexpr std::uint32_t id = 2;
+  static constexpr std::string_view name = "echo";
   using Request = std::uint64_t;
   using Result = std::uint64_t;
 };

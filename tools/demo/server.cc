@@ -44,6 +44,8 @@ class FileServer {
     facts_.pages = pages_.remote();
     facts_.pages_port = readers_.port();
     facts_.hash = sha256_of(file_.bytes());
+    calls_.name<Echo>();
+    calls_.name<DescribeFile>();
     calls_.on<Echo>([](std::uint64_t number) { return number; });
     calls_.on<DescribeFile>([this](std::uint64_t version) {
       if (version != describe_version) throw std::invalid_argument("the client is of another version");
