@@ -24,6 +24,14 @@ Client::Pending Client::begin() noexcept {
   return pending;
 }
 
+void Client::prepare(const Pending& pending, const CallOptions& options) noexcept {
+  state_->prepare(pending.slot, options);
+}
+
+void Client::cancel(Ticket ticket) noexcept {
+  if (state_) state_->cancel(ticket);
+}
+
 std::error_code Client::submit(const Pending& pending, MethodId method, Bytes request,
                                std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
   return state_->submit(pending.slot, method, request, more, deadline);

@@ -28,7 +28,7 @@ ClientState::ClientState(Loop& loop, Connection connection)
     static_cast<Deadlines&>(self).owner->expire(now);
   };
   loop_.engine().add(deadlines_);
-  if (channel_) channel_->calls = {this, &deliver, &closed};
+  if (channel_) channel_->calls = {this, &deliver, &place, &closed};
 }
 
 ClientState::~ClientState() {
@@ -42,7 +42,7 @@ void ClientState::close() noexcept {
   const bool was_open = channel_->is_open();
   channel_->calls = {};  // one that is ending by itself would still tell us
   // Nobody reads the large requests from here on; then their callers may have them back.
-  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_request(slot);
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_call(slot);
   connection_.close();
   complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
 }
@@ -61,6 +61,7 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
                              : errc::connection_lost;
   if (error != errc{}) [[unlikely]] {
     call.handler.drop();
+    call.reply_into = {};
     return make_error_code(error);
   }
   free_.pop_back();
@@ -84,40 +85,92 @@ void ClientState::deliver(void* self, transport::Channel&, Kind kind, const Call
   if (kind == Kind::reply) static_cast<ClientState*>(self)->take_reply(call, payload);
 }
 
+// The call that `reply` answers. nullptr: none, or one that has completed; its place is free now.
+inline ClientState::Call* ClientState::find(const CallHeader& reply) noexcept {
+  if (reply.slot < calls_.size()) [[likely]] {
+    Call& call = calls_[reply.slot];
+    if (call.generation == reply.generation && call.use != Use::free) [[likely]] {
+      if (call.use == Use::waiting) [[likely]]
+        return &call;
+      free_slot(reply.slot);
+    }
+  }
+  ++loop_.engine().statistics().late_replies;
+  return nullptr;
+}
+
+std::error_code ClientState::error_of(const CallHeader& reply) noexcept {
+  // The peer's word: only what a handler may say.
+  switch (static_cast<errc>(reply.status)) {
+    case errc::rejected:
+    case errc::overloaded:
+    case errc::cancelled:
+      return make_error_code(static_cast<errc>(reply.status));
+    default:
+      return make_error_code(errc::handler_failed);
+  }
+}
+
 void ClientState::take_reply(const CallHeader& reply, Bytes payload) noexcept {
-  if (reply.slot >= calls_.size() || calls_[reply.slot].generation != reply.generation ||
-      calls_[reply.slot].use == Use::free) [[unlikely]] {
-    ++loop_.engine().statistics().late_replies;
+  Call* const call = find(reply);
+  if (!call) [[unlikely]]
     return;
+  std::error_code error;
+  if (reply.status != 0) [[unlikely]]
+    error = error_of(reply);
+  if (call->reply_into.data() && payload.data() != call->reply_into.data()) [[unlikely]] {
+    if (payload.size() > call->reply_into.size()) {
+      if (!error) error = make_error_code(errc::message_too_long);
+      payload = {};
+    }
+    payload = call->reply_into.first(std::ranges::copy(payload, call->reply_into.begin()).out -
+                                     call->reply_into.begin());
   }
-  Call& call = calls_[reply.slot];
-  const bool expired = call.use == Use::expired;
   free_slot(reply.slot);
-  if (expired) [[unlikely]] {
-    ++loop_.engine().statistics().late_replies;
-    return;
-  }
+  complete(*call, error, payload);
+}
+
+// A large reply has come: where it is to be read to.
+transport::Place ClientState::place(void* self, const CallHeader& reply, std::size_t length,
+                                    std::span<std::byte>& into) {
+  auto& client = *static_cast<ClientState*>(self);
+  Call* const call = client.find(reply);
+  if (!call) return transport::Place::nowhere;
+  into = call->reply_into;
+  if (!into.data()) return transport::Place::anywhere;
+  if (length <= into.size()) return transport::Place::there;
+  client.free_slot(reply.slot);
+  client.complete(*call, make_error_code(errc::message_too_long), {});
+  return transport::Place::nowhere;
+}
+
+// Its slot is free already: the handler may call anew, or destroy this.
+inline void ClientState::complete(Call& call, std::error_code error, Bytes payload) noexcept {
   --in_flight_;
   call.statistics->bytes_in += payload.size();
   if (call.begun != 0) [[unlikely]]
     count_time(call);
-  std::error_code error;
-  if (reply.status == 0) [[likely]] {
+  if (!error) [[likely]] {
     ++call.statistics->completed;
   } else {
-    // The peer's word: only what a handler may say.
-    switch (static_cast<errc>(reply.status)) {
-      case errc::rejected:
-      case errc::overloaded:
-      case errc::cancelled:
-        error = make_error_code(static_cast<errc>(reply.status));
-        break;
-      default:
-        error = make_error_code(errc::handler_failed);
-    }
     count_failure(*call.statistics, error);
   }
   call.handler(error, payload);
+}
+
+void ClientState::prepare(std::uint32_t slot, const CallOptions& options) noexcept {
+  Call& call = calls_[slot];
+  call.reply_into = options.reply_into;
+  if (options.ticket) *options.ticket = {slot, call.generation};
+}
+
+void ClientState::cancel(Ticket ticket) noexcept {
+  if (ticket.slot >= calls_.size()) return;
+  Call& call = calls_[ticket.slot];
+  if (call.use != Use::waiting || call.generation != ticket.generation) return;
+  call.is_cancelled = true;
+  call.due = deadlines_.due = INT64_MIN;
+  loop_.engine().wake_if_asleep();
 }
 
 [[gnu::cold]] void ClientState::count_time(Call& call) noexcept {
@@ -144,13 +197,15 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     Call& call = calls_[next.slot];
     if (call.use != Use::waiting || call.generation != next.generation)
       continue;  // a handler has closed the client
-    if (transport::Channel* channel = connection_.channel()) channel->revoke_request(next.slot);
+    if (transport::Channel* channel = connection_.channel()) channel->revoke_call(next.slot);
     call.use = Use::expired;
     call.due = transport::Ticker::never;
     --in_flight_;
-    count_failure(*call.statistics, errc::timed_out);
+    call.reply_into = {};
+    const errc why = std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out;
+    count_failure(*call.statistics, why);
     if (call.begun != 0) count_time(call);
-    call.handler(make_error_code(errc::timed_out), {});
+    call.handler(make_error_code(why), {});
   }
 }
 

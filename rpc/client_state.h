@@ -39,6 +39,10 @@ class ClientState {
   std::error_code submit(std::uint32_t slot, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
 
+  /// Before submit(): what a call asks for beside its deadline.
+  void prepare(std::uint32_t slot, const CallOptions& options) noexcept;
+  void cancel(Ticket ticket) noexcept;
+
   std::size_t in_flight() const noexcept { return in_flight_; }
   Connection& connection() noexcept { return connection_; }
   Loop& loop() noexcept { return loop_; }
@@ -55,14 +59,21 @@ class ClientState {
     MethodStatistics* statistics = nullptr;
     std::uint32_t generation = 0;
     Use use = Use::free;
+    bool is_cancelled = false;
+    std::span<std::byte> reply_into;
   };
   struct Deadlines : transport::Ticker {
     ClientState* owner = nullptr;
   };
   static void deliver(void* self, transport::Channel& channel, transport::Kind kind,
                       const transport::CallHeader& call, Bytes payload);
+  static transport::Place place(void* self, const transport::CallHeader& reply, std::size_t length,
+                                std::span<std::byte>& into);
   static void closed(void* self, transport::Channel& channel, std::error_code error, std::string_view why);
+  Call* find(const transport::CallHeader& reply) noexcept;
   void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
+  void complete(Call& call, std::error_code error, Bytes payload) noexcept;
+  static std::error_code error_of(const transport::CallHeader& reply) noexcept;
   void expire(std::int64_t now_ns) noexcept;
   void complete_all(std::error_code error) noexcept;
   void free_slot(std::uint32_t slot) noexcept {
@@ -70,6 +81,8 @@ class ClientState {
     call.use = Use::free;
     call.due = transport::Ticker::never;
     ++call.generation;
+    call.is_cancelled = false;
+    call.reply_into = {};
     free_.push_back(slot);
   }
 

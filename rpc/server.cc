@@ -44,7 +44,8 @@ class ServerState {
 
   void welcome(Connection connection) {
     std::erase_if(connections_, [](const Connection& old) { return !old.is_open(); });
-    if (transport::Channel* channel = connection.channel()) channel->calls = {this, &deliver, nullptr};
+    if (transport::Channel* channel = connection.channel())
+      channel->calls = {this, &deliver, nullptr, nullptr};
     connections_.push_back(std::move(connection));
   }
 

@@ -30,12 +30,23 @@ class Engine;
 class Channel;
 class LargeArea;
 
+/// Where a large reply is to be read to.
+enum class Place : std::uint8_t {
+  anywhere,  ///< memory of the loop's
+  there,     ///< memory that the caller has named
+  nowhere,   ///< nobody waits for it
+};
+
 /// Whoever speaks calls over a channel. The functions run in the loop's thread.
 struct CallLayer {
   void* self = nullptr;
   /// `payload` is valid during it.
   void (*deliver)(void* self, Channel& channel, Kind kind, const CallHeader& call,
                   std::span<const std::byte> payload) = nullptr;
+  /// Asked when a large reply of `length` bytes has come. `into`: Place::there, at least that long. It is
+  /// touched until deliver() runs, or revoke_call().
+  Place (*place)(void* self, const CallHeader& call, std::size_t length,
+                 std::span<std::byte>& into) = nullptr;
   /// The channel has drained: nothing touches any buffer of it any more. Last of all.
   void (*closed)(void* self, Channel& channel, std::error_code error, std::string_view why) = nullptr;
 };
@@ -97,8 +108,9 @@ class Channel {
   /// `serial`: of the channel when it was held; also once that has ended.
   void release_request(std::uint32_t serial, const std::byte* receive, std::byte* range,
                        std::size_t length) noexcept;
-  /// Takes back the peer's right to read the large request of call `slot`, if it has one.
-  void revoke_request(std::uint32_t slot) noexcept;
+  /// Call `slot` is given up: the peer can't read its large request any more, and no reply is read into the
+  /// place that it has named. Who is in the middle of that loses the connection.
+  void revoke_call(std::uint32_t slot) noexcept;
   std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                       Operation& done) noexcept;
   std::error_code get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
@@ -222,6 +234,8 @@ class Channel {
     std::uint64_t length = 0;  // of all pieces
     std::uint32_t token = 0;
     std::byte* memory = nullptr;
+    core::Handle<ibv_mr> in_place;  // `memory` is the caller's: registered while it is read to
+    bool is_in_place = false;
     bool in_use = false;
     bool read = false;
   };

@@ -132,13 +132,16 @@ void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
   }
 }
 
-void Channel::revoke_request(std::uint32_t slot) noexcept {
+void Channel::revoke_call(std::uint32_t slot) noexcept {
   for (Outgoing& outgoing : outgoing_) {
     if (outgoing.in_use && outgoing.is_request && outgoing.slot == slot) {
       // The place is taken until its release comes, since that takes a receive of ours.
       for (auto& registration : outgoing.registrations) registration.reset();
       outgoing.is_request = false;
     }
+  }
+  for (const auto& incoming : incoming_) {
+    if (incoming->in_use && incoming->is_in_place && incoming->call.slot == slot) incoming->in_place.reset();
   }
 }
 
@@ -166,15 +169,34 @@ void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::by
     incoming.length += piece.length;
   }
   if (kind == Kind::large_request && !owe_reply()) return;
+  incoming.memory = nullptr;
+  incoming.is_in_place = false;
+  if (kind == Kind::large_reply && calls.place) {
+    std::span<std::byte> into;
+    switch (calls.place(calls.self, call, incoming.length, into)) {
+      case Place::anywhere:
+        break;
+      case Place::there:
+        incoming.in_place = engine_.register_memory(into.first(incoming.length), IBV_ACCESS_LOCAL_WRITE);
+        if (!incoming.in_place) break;  // then by way of the loop's memory
+        incoming.is_in_place = true;
+        incoming.memory = into.data();
+        break;
+      case Place::nowhere:
+        if (state_ != State::open) return;
+        queue_eager(Kind::release, token, {}, {}, engine_.reply_sends(), nullptr);
+        return;
+    }
+  }
   incoming.in_use = true;
   incoming.read = false;
-  incoming.memory = nullptr;
   incoming.kind = kind;
   incoming.call = call;
   incoming.token = token;
   if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, {}});
   auto& waiting = kind == Kind::large_reply ? waiting_reply_reads_ : waiting_reads_;
-  if (!waiting.empty() || !begin_read(incoming)) waiting.push_back(&incoming);
+  const bool waits = !waiting.empty() && !incoming.is_in_place;  // for memory of the loop's
+  if (waits || !begin_read(incoming)) waiting.push_back(&incoming);
 }
 
 LargeArea& Channel::area_of(Kind kind) noexcept {
@@ -184,15 +206,16 @@ LargeArea& Channel::area_of(Kind kind) noexcept {
 // One read a piece, one behind the other; the last one's completion is that of all.
 bool Channel::begin_read(Incoming& incoming) noexcept {
   LargeArea& area = area_of(incoming.kind);
-  incoming.memory = area.take(incoming.length);
+  if (!incoming.is_in_place) incoming.memory = area.take(incoming.length);
   if (!incoming.memory) return false;  // tried again when a range comes back
+  const std::uint32_t key = incoming.is_in_place ? incoming.in_place->lkey : area.lkey();
   std::byte* to = incoming.memory;
   for (std::uint32_t i = 0; i < incoming.piece_count; ++i) {
     const LargeBody& piece = incoming.pieces[i];
     const auto length = static_cast<std::uint32_t>(piece.length);
     const bool is_last = i + 1 == incoming.piece_count;
     SendSlot& slot = ring_.next();
-    slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), length, area.lkey()};
+    slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), length, key};
     slot.request.opcode = IBV_WR_RDMA_READ;
     slot.request.num_sge = 1;
     slot.request.send_flags = 0;
@@ -218,6 +241,10 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
 // The handler sees the message where it was read to; then the range goes to whoever waits for one.
 void Channel::finish_read(Incoming& incoming) {
   const std::span<const std::byte> payload(incoming.memory, incoming.length);
+  if (std::exchange(incoming.is_in_place, false)) {
+    incoming.in_place.reset();
+    incoming.memory = nullptr;  // it isn't ours to give back
+  }
   const std::uint32_t serial = serial_;
   const bool credited = needs_credit(incoming.kind);
   engine_.statistics().bytes_received += payload.size();
@@ -232,7 +259,8 @@ void Channel::finish_read(Incoming& incoming) {
   }
   if (serial != serial_ || !incoming.in_use) return;  // ended meanwhile
   incoming.in_use = false;
-  if (!incoming.memory) return;  // held: its memory and its credit come back with release_request()
+  if (!incoming.memory)
+    return;  // held: its memory and its credit come back with release_request(); or in place
   area_of(incoming.kind).give(std::exchange(incoming.memory, nullptr), incoming.length);
   if (state_ != State::open) return;
   if (credited) {
@@ -273,7 +301,8 @@ void Channel::abandon_large(std::error_code error) noexcept {
     if (outgoing.in_use) release(outgoing, error);
   }
   for (const auto& incoming : incoming_) {
-    if (incoming->in_use && incoming->memory)
+    incoming->in_place.reset();
+    if (incoming->in_use && incoming->memory && !incoming->is_in_place)
       area_of(incoming->kind).give(incoming->memory, incoming->length);
     incoming->in_use = false;
     incoming->memory = nullptr;

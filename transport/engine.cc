@@ -423,9 +423,8 @@ std::size_t Engine::open_channels() const noexcept {
 
 // ---- Memory ----
 
-core::Handle<ibv_mr> Engine::register_memory(std::span<const std::byte> bytes) noexcept {
-  ibv_mr* mr =
-      device_->reg_mr(pd_.get(), const_cast<std::byte*>(bytes.data()), bytes.size(), IBV_ACCESS_REMOTE_READ);
+core::Handle<ibv_mr> Engine::register_memory(std::span<const std::byte> bytes, int access) noexcept {
+  ibv_mr* mr = device_->reg_mr(pd_.get(), const_cast<std::byte*>(bytes.data()), bytes.size(), access);
   return mr ? core::Handle<ibv_mr>{*device_, mr} : core::Handle<ibv_mr>{};
 }
 

@@ -95,6 +95,10 @@ class Engine {
     if (asleep_) [[unlikely]]
       wake();
   }
+  /// In a given context: something is due earlier than it went to sleep for.
+  void wake_if_asleep() noexcept {
+    if (asleep_) wake();
+  }
   void linger(Channel& channel) noexcept;
   /// Nothing of the channel's peer arrives any more.
   void ended() noexcept { receives_.remove_peer(); }
@@ -106,7 +110,8 @@ class Engine {
   LargeArea& large_requests() noexcept { return large_requests_; }
   LargeArea& large_replies() noexcept { return large_replies_; }
   LargeArea& large_copies() noexcept { return large_copies_; }
-  core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes) noexcept;
+  core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes,
+                                       int access = IBV_ACCESS_REMOTE_READ) noexcept;
   /// Keeps the receive of the message that is being delivered; nullptr where that doesn't lie in one.
   const std::byte* hold_receive() noexcept;
   void release_receive(const std::byte* receive) noexcept {

@@ -169,6 +169,22 @@ class CallHandler {
 /// the server has read the request ends the connection: the server's read meets a key that has been revoked.
 inline constexpr std::chrono::nanoseconds forever{0};
 
+/// Names a call under way: for Client::cancel().
+struct Ticket {
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+};
+
+struct CallOptions {
+  std::chrono::nanoseconds deadline = forever;
+  /// Where the reply goes, of any size: a large one is read straight to there. It stays until `done` runs;
+  /// after that nothing touches it, also where the call has timed out. A reply that is longer completes the
+  /// call with message_too_long. Empty: `reply` is valid during `done`.
+  std::span<std::byte> reply_into = {};
+  /// Is set to the call's ticket, unless the call is refused.
+  Ticket* ticket = nullptr;
+};
+
 /// A connection to a server. Closing it, or its loss, completes every call. Thread: its Loop's.
 class Client {
  public:
@@ -204,6 +220,20 @@ class Client {
     if (pieces.empty()) return submit(pending, method, {}, {}, deadline);
     return submit(pending, method, pieces.front(), pieces.subspan(1), deadline);
   }
+  /// The same with a place for the reply, and a ticket to cancel it by.
+  template <class Function>
+  std::error_code call(MethodId method, Bytes request, Function&& done, const CallOptions& options) {
+    const Pending pending = begin();
+    if (pending.handler == nullptr) [[unlikely]]
+      return pending.error;
+    pending.handler->set(std::forward<Function>(done));
+    prepare(pending, options);
+    return submit(pending, method, request, {}, options.deadline);
+  }
+  /// The call completes with `cancelled` in a later turn, and as with a deadline nothing touches its buffers
+  /// from then on; its handler at the server may run nevertheless. Of a call that has completed: nothing.
+  void cancel(Ticket ticket) noexcept;
+
   /// Typed: `done(std::error_code, std::optional<Method::Result>)`, or `done(std::error_code)` where Result
   /// is void; see Server::on. What is a view in the result is valid during `done`. Lifetime: `request`, and
   /// what its views point to, stay until `done` runs, unless its message is of eager_size() at most.
@@ -250,6 +280,7 @@ class Client {
   template <class Method, class Request, class Function>
   std::error_code call_with(const Request& request, Function done, std::chrono::nanoseconds deadline);
   Pending begin() noexcept;
+  void prepare(const Pending& pending, const CallOptions& options) noexcept;
   std::error_code submit(const Pending& pending, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
 
