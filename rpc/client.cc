@@ -28,6 +28,15 @@ void Client::prepare(const Pending& pending, const CallOptions& options) noexcep
   state_->prepare(pending.slot, options);
 }
 
+bool Client::prepare_stream(const Pending& pending, Handler<void(Bytes)> on_part,
+                            const StreamOptions& options) {
+  return state_->prepare_stream(pending.slot, std::move(on_part), options);
+}
+
+void Client::consumed(Ticket stream, std::uint32_t parts) noexcept {
+  if (state_) state_->consumed(stream, parts);
+}
+
 void Client::cancel(Ticket ticket) noexcept {
   if (state_) state_->cancel(ticket);
 }

@@ -57,11 +57,13 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
                                     std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
   Call& call = calls_[slot];
   const bool is_ours = channel_ && channel_->serial() == serial_;
-  const errc error = is_ours ? channel_->send_request({slot, call.generation, method, 0}, request, more)
-                             : errc::connection_lost;
+  const errc error = is_ours
+                         ? channel_->send_request({slot, call.generation, method, call.window}, request, more)
+                         : errc::connection_lost;
   if (error != errc{}) [[unlikely]] {
     call.handler.drop();
     call.reply_into = {};
+    end_stream(call);
     return make_error_code(error);
   }
   free_.pop_back();
@@ -82,7 +84,10 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
 }
 
 void ClientState::deliver(void* self, transport::Channel&, Kind kind, const CallHeader& call, Bytes payload) {
-  if (kind == Kind::reply) static_cast<ClientState*>(self)->take_reply(call, payload);
+  auto& client = *static_cast<ClientState*>(self);
+  if (kind == Kind::reply) [[likely]]
+    return client.take_reply(call, payload);
+  if (kind == Kind::part) client.take_part(call, payload);
 }
 
 // The call that `reply` answers. nullptr: none, or one that has completed; its place is free now.
@@ -164,6 +169,95 @@ void ClientState::prepare(std::uint32_t slot, const CallOptions& options) noexce
   if (options.ticket) *options.ticket = {slot, call.generation};
 }
 
+bool ClientState::prepare_stream(std::uint32_t slot, Handler<void(Bytes)> on_part,
+                                 const StreamOptions& options) {
+  constexpr std::uint32_t longest = 65'536;
+  if (options.window == 0 || options.window > longest) return false;
+  Call& call = calls_[slot];
+  call.stream = std::make_unique<Stream>();
+  call.stream->on_part = std::move(on_part);
+  call.stream->window = options.window;
+  call.stream->manual = options.manual;
+  call.window = static_cast<std::int32_t>(options.window);
+  if (options.ticket) *options.ticket = {slot, call.generation};
+  return true;
+}
+
+void ClientState::end_stream(Call& call) noexcept {
+  call.window = 0;
+  call.stream.reset();
+}
+
+void ClientState::take_part(const CallHeader& part, Bytes payload) {
+  if (part.slot >= calls_.size()) return;
+  Call& call = calls_[part.slot];
+  if (call.generation != part.generation || call.use != Use::waiting || !call.stream) return;  // given up
+  if (call.stream->ahead == call.stream->window) [[unlikely]] {
+    // More than it was told that we take. Its reply will find nobody.
+    channel_->revoke_call(part.slot);
+    call.use = Use::expired;
+    call.due = transport::Ticker::never;
+    stop_stream(part.slot);
+    return complete(call, make_error_code(errc::protocol_violation), {});
+  }
+  ++call.stream->ahead;
+  call.statistics->bytes_in += payload.size();
+  const auto alive = alive_;
+  auto handler = std::move(call.stream->on_part);  // it may destroy this
+  handler(payload);
+  if (!*alive || call.generation != part.generation || !call.stream) return;
+  call.stream->on_part = std::move(handler);
+  if (call.use == Use::waiting && !call.stream->manual) consumed({part.slot, part.generation}, 1);
+}
+
+void ClientState::consumed(Ticket ticket, std::uint32_t parts) noexcept {
+  if (ticket.slot >= calls_.size()) return;
+  Call& call = calls_[ticket.slot];
+  if (call.use != Use::waiting || call.generation != ticket.generation || !call.stream) return;
+  Stream& stream = *call.stream;
+  stream.taken = std::min(stream.taken + parts, stream.ahead);
+  if (stream.taken >= (stream.window + 1) / 2) tell_taken(ticket.slot);
+}
+
+// Half a window at a time, so that a part costs no message of its own. Tried again with the next tick where
+// there is no credit.
+void ClientState::tell_taken(std::uint32_t slot) noexcept {
+  Call& call = calls_[slot];
+  if (!channel_ || channel_->serial() != serial_) return;
+  const errc error =
+      channel_->send_more(slot, call.generation, static_cast<std::int32_t>(call.stream->taken));
+  if (error == errc{}) {
+    call.stream->ahead -= std::exchange(call.stream->taken, 0);
+  } else if (channel_->is_open()) {
+    owes_word_ = true;
+    deadlines_.due = INT64_MIN;
+  }
+}
+
+void ClientState::tell_all_taken() noexcept {
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
+    const Call& call = calls_[slot];
+    if (!call.stream) continue;
+    if (call.use == Use::expired) {
+      stop_stream(slot);
+    } else if (call.use == Use::waiting && call.stream->taken >= (call.stream->window + 1) / 2) {
+      tell_taken(slot);
+    }
+  }
+}
+
+// The server needn't write what nobody takes.
+void ClientState::stop_stream(std::uint32_t slot) noexcept {
+  Call& call = calls_[slot];
+  if (!channel_ || channel_->serial() != serial_) return;
+  if (channel_->send_more(slot, call.generation, -1) == errc{}) {
+    call.stream.reset();
+  } else if (channel_->is_open()) {
+    owes_word_ = true;
+    deadlines_.due = INT64_MIN;
+  }
+}
+
 void ClientState::cancel(Ticket ticket) noexcept {
   if (ticket.slot >= calls_.size()) return;
   Call& call = calls_[ticket.slot];
@@ -183,6 +277,7 @@ void ClientState::cancel(Ticket ticket) noexcept {
 void ClientState::expire(std::int64_t now_ns) noexcept {
   expiring_.clear();
   deadlines_.due = transport::Ticker::never;
+  if (std::exchange(owes_word_, false)) tell_all_taken();
   for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {  // only those that wait have one
     if (calls_[slot].due <= now_ns) {
       expiring_.push_back({calls_[slot].due, slot, calls_[slot].generation});
@@ -202,6 +297,7 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     call.due = transport::Ticker::never;
     --in_flight_;
     call.reply_into = {};
+    if (call.stream) stop_stream(next.slot);
     const errc why = std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out;
     count_failure(*call.statistics, why);
     if (call.begun != 0) count_time(call);

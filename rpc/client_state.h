@@ -41,6 +41,8 @@ class ClientState {
 
   /// Before submit(): what a call asks for beside its deadline.
   void prepare(std::uint32_t slot, const CallOptions& options) noexcept;
+  bool prepare_stream(std::uint32_t slot, Handler<void(Bytes)> on_part, const StreamOptions& options);
+  void consumed(Ticket ticket, std::uint32_t parts) noexcept;
   void cancel(Ticket ticket) noexcept;
 
   std::size_t in_flight() const noexcept { return in_flight_; }
@@ -52,6 +54,13 @@ class ClientState {
 
  private:
   enum class Use : std::uint8_t { free, waiting, expired };
+  struct Stream {
+    Handler<void(Bytes)> on_part;
+    std::uint32_t window = 0;
+    bool manual = false;
+    std::uint32_t ahead = 0;  ///< parts that have come and of which the server hasn't been told
+    std::uint32_t taken = 0;  ///< those of them that were taken
+  };
   struct Call {
     CallHandler handler;
     std::int64_t due = transport::Ticker::never;
@@ -60,7 +69,9 @@ class ClientState {
     std::uint32_t generation = 0;
     Use use = Use::free;
     bool is_cancelled = false;
+    std::int32_t window = 0;  // not 0: a stream
     std::span<std::byte> reply_into;
+    std::unique_ptr<Stream> stream;
   };
   struct Deadlines : transport::Ticker {
     ClientState* owner = nullptr;
@@ -83,6 +94,8 @@ class ClientState {
     ++call.generation;
     call.is_cancelled = false;
     call.reply_into = {};
+    if (call.window != 0) [[unlikely]]
+      end_stream(call);
     free_.push_back(slot);
   }
 
@@ -93,6 +106,11 @@ class ClientState {
     }
     return *last_;
   }
+  static void end_stream(Call& call) noexcept;
+  void take_part(const transport::CallHeader& part, Bytes payload);
+  void tell_taken(std::uint32_t slot) noexcept;
+  void tell_all_taken() noexcept;
+  void stop_stream(std::uint32_t slot) noexcept;
   static void count_time(Call& call) noexcept;
   std::error_code why_no_slot() noexcept;
 
@@ -109,6 +127,7 @@ class ClientState {
   };
   std::vector<Expiring> expiring_;  // used by expire() alone; kept, so that it allocates nothing
   std::size_t in_flight_ = 0;
+  bool owes_word_ = false;  // a server waits for tell_taken(), and there was no credit
   MethodTable& statistics_;
   MethodStatistics* last_ = nullptr;        // most calls are of the method of the one before
   std::uint64_t last_method_ = UINT64_MAX;  // no MethodId at first

@@ -13,6 +13,7 @@ Reply::Reply(Reply&& other) noexcept
       serial_(other.serial_),
       slot_(other.slot_),
       generation_(other.generation_),
+      window_(other.window_),
       statistics_(other.statistics_) {}
 
 Reply::~Reply() {

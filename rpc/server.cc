@@ -58,7 +58,7 @@ class ServerState {
       return server.reject(channel, call, payload);
     ++method->statistics->calls;
     method->statistics->bytes_in += payload.size();
-    Reply reply(channel, channel.serial(), call.slot, call.generation, *method->statistics);
+    Reply reply(channel, channel.serial(), call.slot, call.generation, call.status, *method->statistics);
     if (server.sampler_.take()) [[unlikely]]
       return handle_timed(*method, payload, reply);
     method->handler(payload, reply);
@@ -68,7 +68,7 @@ class ServerState {
     MethodStatistics& statistics = statistics_.other(Role::server);
     ++statistics.calls;
     statistics.bytes_in += payload.size();
-    Reply(channel, channel.serial(), call.slot, call.generation, statistics).fail(errc::rejected);
+    Reply(channel, channel.serial(), call.slot, call.generation, 0, statistics).fail(errc::rejected);
   }
 
   // The handler may destroy the server.

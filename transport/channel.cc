@@ -116,6 +116,10 @@ void Channel::finish() noexcept {
   const std::string why = std::move(why_);
   const bool by_us = is_closing();
   if (!by_us) ++engine_.statistics().connections_lost;
+  for (ReplyWindow* window : std::exchange(windows_, {})) {
+    window->channel = nullptr;
+    window->changed(*window);
+  }
   const CallLayer layer = std::exchange(calls, {});
   if (layer.closed) layer.closed(layer.self, *this, error, why);
   const auto handler = std::move(closed_handler);

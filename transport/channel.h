@@ -19,6 +19,7 @@
 #include "transport/frame.h"
 #include "transport/hello.h"
 #include "transport/payload.h"
+#include "transport/reply_window.h"
 #include "transport/send_ring.h"
 #include "transport/wire.h"
 #include "verbena/connection.h"
@@ -92,10 +93,19 @@ class Channel {
   // ---- Sending; errors as in verbena/connection.h, errc{} where all is well ----
   std::error_code send_message(std::span<const std::byte> bytes, Operation* done) noexcept;
   std::error_code send_pieces(std::span<const Slice> pieces, Operation& done) noexcept;
-  errc send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept;
+  errc send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept {
+    return send_credited(Kind::request, call, bytes, more);
+  }
   /// Never short of a receive at the peer, nor of a buffer here: the caller answers a request that it has
   /// received.
   errc send_reply(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept;
+  /// One part of the stream that `window` is of. no_credit: the caller takes none now; or as send_request().
+  errc send_part(ReplyWindow& window, Bytes bytes) noexcept;
+  /// Lets the server write `count` further parts of the stream that call `slot` is, or none any more (-1).
+  errc send_more(std::uint32_t slot, std::uint32_t generation, std::int32_t count) noexcept;
+  bool has_credit() const noexcept { return may_request(); }
+  void add_window(ReplyWindow& window) { windows_.push_back(&window); }
+  void remove_window(ReplyWindow& window) noexcept { std::erase(windows_, &window); }
   /// Keeps the bytes of the request that is being delivered: their place goes to the caller, until
   /// release_request(). False: it can't be kept any more.
   struct CallKey {
@@ -157,6 +167,7 @@ class Channel {
     return accepts_ && requests_sent_ != granted_by_peer_ && ring_.size() < request_limit_;
   }
   errc why_no_request() const noexcept;
+  errc send_credited(Kind kind, const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept;
   MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
     return {kind, 0, epoch_, granted_, token, 0};
   }
@@ -199,6 +210,7 @@ class Channel {
   void take_record(Kind kind, std::uint32_t token, std::span<const std::byte> body);
   void take_call(Kind kind, std::span<const std::byte> body);
   void take_bytes(std::span<const std::byte> body);
+  void take_more(const CallHeader& call) noexcept;
   void deliver_request(const CallHeader& call, std::span<const std::byte> body);
   /// Our sends have room for so many replies and no more.
   bool owe_reply() noexcept {
@@ -301,6 +313,7 @@ class Channel {
   std::deque<Incoming*> waiting_reply_reads_;  // apart: requests can't stop replies
   std::deque<WaitingReply> waiting_replies_;   // large ones of ours: for a place or for memory
   std::deque<Ordered> ordered_;
+  std::vector<ReplyWindow*> windows_;
   CallKey delivered_{};             // the request whose handler ran last, or runs
   Incoming* delivering_ = nullptr;  // a large one whose handler runs
 

@@ -2,6 +2,7 @@
 // What arrives: frames, record by record; and what has been sent completes.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -30,9 +31,18 @@ inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
       calls.deliver(calls.self, *this, kind, call, body);
     return;
   }
-  if (!owe_reply()) return;
-  ++granted_;
-  deliver_request(call, body);
+  if (kind == Kind::request) [[likely]] {
+    if (!owe_reply()) return;
+    ++granted_;
+    deliver_request(call, body);
+  } else {
+    ++granted_;
+    if (kind == Kind::more) {
+      take_more(call);
+    } else if (calls.deliver) {
+      calls.deliver(calls.self, *this, kind, call, body);
+    }
+  }
   tell_grant_if_due();
 }
 
@@ -46,6 +56,8 @@ inline void Channel::take_record(Kind kind, std::uint32_t token, std::span<const
   }
   switch (kind) {
     case Kind::request:
+    case Kind::part:
+    case Kind::more:
       return take_call(kind, body);
     case Kind::message:
       return take_bytes(body);
@@ -93,6 +105,21 @@ void Channel::take_records(const MessageHeader& header, std::span<const std::byt
     kind = next.kind;
     body = next.body;
   }
+}
+
+void Channel::take_more(const CallHeader& call) noexcept {
+  const auto found = std::ranges::find_if(windows_, [&](const ReplyWindow* window) {
+    return window->slot == call.slot && window->generation == call.generation;
+  });
+  if (found == windows_.end()) return;  // it has ended meanwhile
+  ReplyWindow& window = **found;
+  if (call.status < 0) {
+    window.is_given_up = true;
+  } else {  // the peer may say what it likes: its own credit bounds what it gets
+    constexpr std::uint32_t most = 1u << 30;
+    window.room = std::min(window.room + static_cast<std::uint32_t>(call.status), most);
+  }
+  window.changed(window);
 }
 
 void Channel::deliver_request(const CallHeader& call, std::span<const std::byte> body) {

@@ -168,19 +168,33 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
   return {};
 }
 
-errc Channel::send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept {
+errc Channel::send_credited(Kind kind, const CallHeader& call, Bytes bytes,
+                            std::span<const Bytes> more) noexcept {
   if (!may_request()) [[unlikely]]
     return why_no_request();
-  if (!more.empty() || !join_frame(Kind::request, call, bytes)) {
+  if (!more.empty() || !join_frame(kind, call, bytes)) {
     const Payload payload(bytes, more);
-    if (payload.size() > theirs_.eager_size) [[unlikely]]
-      return send_large(Kind::large_request, call, payload, nullptr);
-    if (const errc error = queue_eager(Kind::request, 0, call, payload, engine_.request_sends(), nullptr);
+    if (payload.size() > theirs_.eager_size) [[unlikely]] {
+      return kind == Kind::request ? send_large(Kind::large_request, call, payload, nullptr)
+                                   : errc::message_too_long;
+    }
+    if (const errc error = queue_eager(kind, 0, call, payload, engine_.request_sends(), nullptr);
         error != errc{}) [[unlikely]]
       return error;
   }
   ++requests_sent_;
   return {};
+}
+
+errc Channel::send_part(ReplyWindow& window, Bytes bytes) noexcept {
+  if (window.room == 0) return errc::no_credit;
+  const errc error = send_credited(Kind::part, {window.slot, window.generation, 0, 0}, bytes, {});
+  if (error == errc{}) --window.room;
+  return error;
+}
+
+errc Channel::send_more(std::uint32_t slot, std::uint32_t generation, std::int32_t count) noexcept {
+  return send_credited(Kind::more, {slot, generation, 0, count}, {}, {});
 }
 
 errc Channel::send_reply(const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept {

@@ -20,6 +20,7 @@
 #include "transport/hello.h"
 #include "transport/large_area.h"
 #include "transport/receives.h"
+#include "transport/ticker.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
 #include "verbena/snapshot.h"
@@ -29,13 +30,6 @@ class io_context;
 }
 
 namespace verbena::transport {
-
-/// Something that time matters to; the engine calls it when `due` has passed. Not owned.
-struct Ticker {
-  static constexpr std::int64_t never = INT64_MAX;
-  std::int64_t due = never;  ///< ns of the steady clock
-  void (*tick)(Ticker& self, std::int64_t now_ns) = nullptr;
-};
 
 class Observer;
 

@@ -22,6 +22,8 @@ enum class Kind : std::uint8_t {
   release = 4,        ///< release reserve: the large message `token` has been read
   request = 16,       ///< request reserve
   large_request = 17,
+  part = 18,   ///< request reserve: of a stream of replies
+  more = 19,   ///< request reserve: its caller takes `status` parts more; below 0: none any more
   reply = 32,  ///< reply reserve: whoever calls has reserved it
   large_reply = 33,
 };
@@ -33,6 +35,8 @@ constexpr bool is_known(std::uint8_t kind) {
     case Kind::release:
     case Kind::request:
     case Kind::large_request:
+    case Kind::part:
+    case Kind::more:
     case Kind::reply:
     case Kind::large_reply:
       return true;
@@ -41,7 +45,7 @@ constexpr bool is_known(std::uint8_t kind) {
 }
 constexpr bool needs_credit(Kind kind) {
   return kind == Kind::message || kind == Kind::large_message || kind == Kind::request ||
-         kind == Kind::large_request;
+         kind == Kind::large_request || kind == Kind::part || kind == Kind::more;
 }
 constexpr bool is_large(Kind kind) {
   return kind == Kind::large_message || kind == Kind::large_request || kind == Kind::large_reply;
@@ -79,7 +83,8 @@ constexpr std::uint32_t next_record(std::uint32_t end) {
   return (end + 7) / 16 * 16 + 8;
 }
 constexpr bool may_be_packed(Kind kind) {
-  return kind == Kind::message || kind == Kind::request || kind == Kind::reply;
+  return kind == Kind::message || kind == Kind::request || kind == Kind::part || kind == Kind::more ||
+         kind == Kind::reply;
 }
 
 /// Follows in calls: 32 bytes of headers, so that an 8-byte call fits into 48 (one cache line of soft0's
@@ -88,7 +93,7 @@ struct CallHeader {
   std::uint32_t slot;        ///< of the caller's table of calls
   std::uint32_t generation;  ///< of that slot: a late reply finds another
   std::uint32_t method;      ///< requests
-  std::int32_t status;       ///< replies: 0 or an errc
+  std::int32_t status;  ///< replies: 0 or an errc; requests: the parts that a stream may have ahead, or 0
 };
 static_assert(sizeof(CallHeader) == 16 && std::is_trivially_copyable_v<CallHeader>);
 

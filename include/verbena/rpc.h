@@ -19,79 +19,13 @@
 #include "verbena/codec.h"
 #include "verbena/connection.h"
 #include "verbena/pieces.h"
+#include "verbena/reply.h"
+#include "verbena/reply_stream.h"
 
 namespace verbena::rpc {
 
-using MethodId = std::uint32_t;
-using Bytes = std::span<const std::byte>;
-
 class ClientState;
 class ServerState;
-
-/// The pieces of one request or of one reply, one behind the other; the other side meets them as one. A view.
-/// A short one is copied together into the message. A long one (over the connection's eager size) isn't
-/// flattened: the peer reads piece by piece; it has 8 pieces at most, and fewer where the peer's eager_size
-/// is below 192.
-struct Gather {
-  explicit Gather(std::span<const Bytes> list) noexcept : pieces(list) {}
-  std::span<const Bytes> pieces;
-};
-
-/// Keeps a request, or a part of it, beyond its handler. As long as it lives the peer has one credit less:
-/// that is how held requests are bounded by the declared budget. Thread: its Loop's; it is gone before the
-/// Loop is.
-class Held {
- public:
-  Held() noexcept = default;
-  Held(Held&& other) noexcept;
-  Held& operator=(Held&& other) noexcept;
-  ~Held();
-  Bytes bytes() const noexcept { return bytes_; }
-
- private:
-  friend class Reply;
-  void release() noexcept;
-  transport::Channel* channel_ = nullptr;
-  std::uint32_t serial_ = 0;
-  const std::byte* receive_ = nullptr;  // the receive buffer that it lies in, or
-  std::byte* range_ = nullptr;          // where a large one was read to, or
-  std::size_t length_ = 0;
-  std::unique_ptr<std::byte[]> copy_;  // a copy
-  Bytes bytes_;
-};
-
-/// The answer to one request, owed exactly once. A handler answers at once, or moves it away and answers
-/// later, from the same thread. One that is destroyed unanswered says handler_failed to the caller. After the
-/// connection was lost an answer goes nowhere, without harm.
-class Reply {
- public:
-  Reply(Reply&& other) noexcept;
-  Reply& operator=(Reply&&) = delete;
-  ~Reply();
-
-  /// The result, of any size. It is copied: `bytes` is the caller's again on return. A result that is too
-  /// long for the peer turns into handler_failed.
-  void send(Bytes bytes) noexcept;
-  void send(Gather pieces) noexcept;
-  /// Keeps `part`, the request or what lies in it. To be called by the handler itself, before it answers:
-  /// what is held later is copied (and allocates).
-  Held hold(Bytes part);
-  /// The caller's call completes with `code`: handler_failed, rejected, overloaded, cancelled.
-  void fail(errc code) noexcept;
-  bool answered() const noexcept { return channel_ == nullptr; }
-
-  Reply(transport::Channel& channel, std::uint32_t serial, std::uint32_t slot, std::uint32_t generation,
-        MethodStatistics& statistics) noexcept
-      : channel_(&channel), serial_(serial), slot_(slot), generation_(generation), statistics_(&statistics) {}
-
- private:
-  void send(Bytes first, std::span<const Bytes> more) noexcept;
-  transport::Channel* channel_;
-  std::uint32_t serial_;
-  std::uint32_t slot_;
-  std::uint32_t generation_;
-  MethodStatistics* statistics_;  // the method's, which are the Loop's
-};
 
 /// Handlers run on the loop and should be short. `request` is valid during the handler.
 using MethodHandler = Handler<void(Bytes request, Reply& reply)>;
@@ -185,6 +119,16 @@ struct CallOptions {
   Ticket* ticket = nullptr;
 };
 
+struct StreamOptions {
+  std::chrono::nanoseconds deadline = forever;
+  /// Parts that the server may be ahead; 1 to 65,536. More hide the way to the server and back, fewer bound
+  /// what is under way.
+  std::uint32_t window = 16;
+  /// A part counts as taken when its handler returns; or, here, when consumed() is told so.
+  bool manual = false;
+  Ticket* ticket = nullptr;
+};
+
 /// A connection to a server. Closing it, or its loss, completes every call. Thread: its Loop's.
 class Client {
  public:
@@ -230,6 +174,22 @@ class Client {
     prepare(pending, options);
     return submit(pending, method, request, {}, options.deadline);
   }
+  /// A call whose reply comes in parts (rpc::ReplyStream): `on_part(Bytes)` runs for each, in order, then
+  /// `done(std::error_code, Bytes reply)` once, as for a call; after an error that isn't the server's own no
+  /// part comes any more. A slow caller stalls its stream and nothing else. Allocates. Errors:
+  /// invalid_argument too (the window).
+  template <class Function>
+  std::error_code stream(MethodId method, Bytes request, Handler<void(Bytes part)> on_part, Function&& done,
+                         const StreamOptions& options = {}) {
+    const Pending pending = begin();
+    if (pending.handler == nullptr) [[unlikely]]
+      return pending.error;
+    if (!prepare_stream(pending, std::move(on_part), options)) return make_error_code(errc::invalid_argument);
+    pending.handler->set(std::forward<Function>(done));
+    return submit(pending, method, request, {}, options.deadline);
+  }
+  /// StreamOptions::manual: `parts` more have been taken.
+  void consumed(Ticket stream, std::uint32_t parts) noexcept;
   /// The call completes with `cancelled` in a later turn, and as with a deadline nothing touches its buffers
   /// from then on; its handler at the server may run nevertheless. Of a call that has completed: nothing.
   void cancel(Ticket ticket) noexcept;
@@ -281,6 +241,7 @@ class Client {
   std::error_code call_with(const Request& request, Function done, std::chrono::nanoseconds deadline);
   Pending begin() noexcept;
   void prepare(const Pending& pending, const CallOptions& options) noexcept;
+  bool prepare_stream(const Pending& pending, Handler<void(Bytes)> on_part, const StreamOptions& options);
   std::error_code submit(const Pending& pending, MethodId method, Bytes request, std::span<const Bytes> more,
                          std::chrono::nanoseconds deadline) noexcept;
 
