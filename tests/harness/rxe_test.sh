@@ -93,9 +93,10 @@ test_signals_leave_nothing() {
   for signal in INT:130 TERM:143; do
     : >"$folder/out"
     # A job of a script ignores SIGINT; env gives it back, as a terminal's job has it.
-    TMPDIR=$folder/tmp env --default-signal=INT "$RXE" --machine bash -c 'echo up; sleep 1000' >"$folder/out" 2>/dev/null &
+    TMPDIR=$folder/tmp env --default-signal=INT "$RXE" --timeout 120 --machine bash -c 'echo up; sleep 1000' \
+      >"$folder/out" 2>"$folder/err" &
     until grep -q up "$folder/out"; do
-      kill -0 $! || return 1
+      kill -0 $! || { cat "$folder/err" >&2; return 1; }
       sleep 0.05
     done
     before=$SECONDS
@@ -111,8 +112,11 @@ test_signals_leave_nothing() {
 test_a_killed_script_takes_its_machine_along() {
   local patience=100
   mkdir "$folder/tmp"
-  TMPDIR=$folder/tmp "$RXE" --machine bash -c 'echo up; sleep 1000' >"$folder/out" 2>/dev/null &
-  until grep -q up "$folder/out"; do sleep 0.05; done
+  TMPDIR=$folder/tmp "$RXE" --timeout 120 --machine bash -c 'echo up; sleep 1000' >"$folder/out" 2>"$folder/err" &
+  until grep -q up "$folder/out"; do
+    kill -0 $! || { cat "$folder/err" >&2; return 1; }
+    sleep 0.05
+  done
   kill -KILL $!
   { wait $! || true; } 2>/dev/null
   while pgrep -f "qemu-system-x86_64.*$folder/tmp" >/dev/null; do

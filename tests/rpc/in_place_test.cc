@@ -41,7 +41,8 @@ TEST(InPlaceTest, AReplyThatIsLongerThanItsPlaceIsRefusedAndTouchesNothing) {
     SCOPED_TRACE(size);
     Message place(size - 1, untouched);
     Outcome outcome;
-    ASSERT_FALSE(calls.client.call(echo, message(size), outcome.handler(), {.reply_into = place}));
+    const Message request = message(size);
+    ASSERT_FALSE(calls.client.call(echo, request, outcome.handler(), {.reply_into = place}));
     calls.until("the refusal", [&] { return outcome.done(); });
     EXPECT_EQ(outcome.error, code(errc::message_too_long));
     calls.expect_echo(message(size));
@@ -99,8 +100,9 @@ TEST(InPlaceTest, AClosedClientLeavesThePlaceAlone) {
     SCOPED_TRACE(turns);
     Calls calls;
     Message place(100'000, untouched);
+    const Message request = message(100'000);
     Outcome outcome;
-    ASSERT_FALSE(calls.client.call(echo, message(100'000), outcome.handler(), {.reply_into = place}));
+    ASSERT_FALSE(calls.client.call(echo, request, outcome.handler(), {.reply_into = place}));
     for (int i = 0; i < turns && !outcome.done(); ++i) calls.turn();
     calls.client.close();
     ASSERT_EQ(outcome.times, 1);
