@@ -73,15 +73,7 @@ Footprint footprint() {
 }
 
 Options options(const Plan& plan, std::size_t peers) {
-  Options options;
-  if (!plan.defaults) {
-    options.eager_size = 512;
-    options.request_depth = 8;
-    options.call_depth = 8;
-    options.large_depth = 1;
-    options.send_depth = 8;
-    options.large_bytes = 1 << 20;
-  }
+  Options options = plan.defaults ? Options{} : Options::many_peers(1);
   options.peers = static_cast<std::uint32_t>(peers);
   options.device = "soft0";
   options.busy_poll = true;
