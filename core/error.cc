@@ -158,6 +158,11 @@ std::string memlock_limit() {
   return fmt::format("{} KiB", limit.rlim_cur / 1024);
 }
 
+std::string open_files_limit() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::to_string(limit.rlim_cur) : "a limited number of";
+}
+
 bool pins_memory(std::string_view verb) {
   return verb.find("reg_mr") != verb.npos || verb.find("shared_mr") != verb.npos;
 }
@@ -183,6 +188,11 @@ std::string remedy_of(std::string_view verb, int error) {
           "; the limit on locked memory is {}: raise it with `ulimit -l unlimited`, or a memlock line in "
           "/etc/security/limits.conf, {}",
           memlock_limit(), pins_memory(verb) ? "or register less" : "or ask for shallower queues");
+    case EMFILE:
+      return fmt::format(
+          "; this process may have {} files open, and a connection takes one or more: raise the limit with "
+          "`ulimit -n`, or a nofile line in /etc/security/limits.conf",
+          open_files_limit());
     case EOPNOTSUPP:
     case ENOSYS:
       return "; the device lacks this verb";

@@ -2,6 +2,7 @@
 /// Capacities as itemised sums of the declared options: what can be posted fits by construction.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,13 +32,18 @@ constexpr std::size_t receives_per_peer(const Options& options) {
 constexpr std::size_t receives(const Options& options) {
   return options.peers * receives_per_peer(options) + repost_batch;
 }
+/// Of few requests under way not so many go unannounced: their slots are memory that a quiet peer has
+/// touched.
+constexpr std::uint32_t signal_interval(const Options& options) {
+  return std::clamp(options.request_depth / 4, 1u, longest_signal_interval);
+}
 constexpr std::uint32_t sends_per_peer(const Options& options) {
   return options.request_depth                           // requests and messages
          + 2 * options.call_depth                        // replies, and those not yet known to be complete
          + (max_large_pieces + 1) * options.large_depth  // reads of large messages, and their releases
          + control_reserve                               // credits
          + options.send_depth                            // the program's operations
-         + 2 * signal_interval                           // completed, but not yet announced
+         + 2 * signal_interval(options)                  // completed, but not yet announced
          + 1;  // the one that announces them when the connection is closed
 }
 /// Messages of any kind are queued while fewer are under way: a peer that goes on without acknowledging
@@ -49,10 +55,10 @@ constexpr std::uint32_t eager_limit(const Options& options) {
 /// doesn't bound it (the peer may declare any, and grants come back before sends are announced), and what has
 /// a reserve of its own always finds its place.
 constexpr std::uint32_t request_limit(const Options& options) {
-  return options.request_depth + options.send_depth + signal_interval;
+  return options.request_depth + options.send_depth + signal_interval(options);
 }
 constexpr std::uint32_t one_sided_limit(const Options& options) {
-  return options.send_depth + 2 * signal_interval;
+  return options.send_depth + 2 * signal_interval(options);
 }
 constexpr std::size_t completions(const Options& options) {
   return options.peers * (std::size_t{sends_per_peer(options)} + 1)  // and the drain marker

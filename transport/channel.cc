@@ -21,7 +21,7 @@ Channel::Channel(Engine& engine, std::uint32_t index)
       request_limit_(request_limit(engine.options())),
       one_sided_limit_(one_sided_limit(engine.options())),
       eager_limit_(eager_limit(engine.options())),
-      ring_(sends_per_peer(engine.options()), index),
+      ring_(engine.slots(), sends_per_peer(engine.options()), signal_interval(engine.options()), index),
       outgoing_(engine.options().large_depth) {
   for (std::uint32_t i = 0; i < engine.options().large_depth; ++i) {
     incoming_.push_back(std::make_unique<Incoming>());

@@ -102,6 +102,7 @@ errc Channel::keep_large_reply(const CallHeader& call, const Payload& bytes) noe
   if (bytes.size() > most || bytes.size() >= 1u << 31) return errc::message_too_long;
   if (!waiting_replies_.empty() || !send_large_reply(call, bytes)) {
     bytes.write_to(waiting_replies_.emplace_back(call, bytes.size()).bytes.data());
+    engine_.await_range(*this);
   }
   return {};
 }
@@ -196,7 +197,9 @@ void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::by
   if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, {}});
   auto& waiting = kind == Kind::large_reply ? waiting_reply_reads_ : waiting_reads_;
   const bool waits = !waiting.empty() && !incoming.is_in_place;  // for memory of the loop's
-  if (waits || !begin_read(incoming)) waiting.push_back(&incoming);
+  if (!waits && begin_read(incoming)) return;
+  waiting.push_back(&incoming);
+  engine_.await_range(*this);
 }
 
 LargeArea& Channel::area_of(Kind kind) noexcept {

@@ -79,14 +79,16 @@ Engine::Engine(asio::io_context* context, Options options)
       completions_(*device_, static_cast<int>(completions(options_))),
       receives_(*device_, pd_.get(), options_),
       request_sends_(*device_, pd_.get(),
-                     std::size_t{options_.peers} * (options_.request_depth + signal_interval),
+                     std::size_t{options_.peers} * (options_.request_depth + signal_interval(options_)),
                      buffer_bytes(options_), IBV_ACCESS_LOCAL_WRITE),
-      reply_sends_(*device_, pd_.get(), std::size_t{options_.peers} * (options_.call_depth + signal_interval),
+      reply_sends_(*device_, pd_.get(),
+                   std::size_t{options_.peers} * (options_.call_depth + signal_interval(options_)),
                    buffer_bytes(options_), IBV_ACCESS_LOCAL_WRITE),
       large_requests_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_LOCAL_WRITE),
       large_replies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_LOCAL_WRITE),
       large_copies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_REMOTE_READ),
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
+      slots_(options_.peers, sends_per_peer(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
       dirty_(std::make_unique<Channel*[]>(options_.peers)),
       number_(next_number()),
@@ -94,6 +96,7 @@ Engine::Engine(asio::io_context* context, Options options)
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
   ended_.reserve(options_.peers);
   if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
+  short_of_room_.reserve(options_.peers);
   if (context)
     asio::post(*context, [this, alive = asio_->alive] {
       if (*alive) pump();
@@ -429,7 +432,10 @@ core::Handle<ibv_mr> Engine::register_memory(std::span<const std::byte> bytes, i
 }
 
 void Engine::range_came_back() noexcept {
-  for (const auto& channel : channels_) channel->begin_waiting_reads();
+  std::erase_if(short_of_room_, [](Channel* channel) {
+    channel->begin_waiting_reads();
+    return !channel->is_short_of_room();
+  });
 }
 
 std::size_t Engine::pinned_bytes() const noexcept {

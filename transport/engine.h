@@ -2,6 +2,7 @@
 /// What a Loop is made of: the device, its queues and pools, the channels, and the turn that drives them all.
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include "transport/hello.h"
 #include "transport/large_area.h"
 #include "transport/receives.h"
+#include "transport/send_ring.h"
 #include "transport/ticker.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
@@ -99,6 +101,7 @@ class Engine {
   std::size_t open_channels() const noexcept;
 
   // ---- Memory ----
+  SlotStore& slots() noexcept { return slots_; }
   core::BufferPool& request_sends() noexcept { return request_sends_; }
   core::BufferPool& reply_sends() noexcept { return reply_sends_; }
   LargeArea& large_requests() noexcept { return large_requests_; }
@@ -110,6 +113,11 @@ class Engine {
   const std::byte* hold_receive() noexcept;
   void release_receive(const std::byte* receive) noexcept {
     receives_.release(const_cast<std::byte*>(receive));
+  }
+  /// `channel` wants to be told when a range comes back.
+  void await_range(Channel& channel) noexcept {
+    if (std::ranges::find(short_of_room_, &channel) == short_of_room_.end())
+      short_of_room_.push_back(&channel);
   }
   void range_came_back() noexcept;
   std::size_t pinned_bytes() const noexcept;
@@ -155,6 +163,7 @@ class Engine {
   LargeArea large_replies_;
   LargeArea large_copies_;
   core::QueuePairManager queue_pairs_;
+  SlotStore slots_;
   std::vector<std::unique_ptr<Channel>> channels_;
   struct Numbered {
     std::uint32_t number = 0;
@@ -165,6 +174,7 @@ class Engine {
   std::uint32_t dirty_count_ = 0;
   std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
   std::vector<Channel*> lingering_;
+  std::vector<Channel*> short_of_room_;
   std::vector<Ticker*> tickers_;
   Statistics statistics_;
   const std::uint32_t number_;  // of the process's loops

@@ -24,6 +24,17 @@ void require(const char* name, T value, T least, T most) {
 
 }  // namespace
 
+Options Options::many_peers(std::uint32_t peers) {
+  Options options;
+  options.peers = peers;
+  options.eager_size = 512;
+  options.request_depth = 8;
+  options.call_depth = 8;
+  options.large_depth = 1;
+  options.send_depth = 8;
+  return options;
+}
+
 Budget Options::budget() const {
   const std::size_t buffer = transport::buffer_bytes(*this);
   Budget budget;
@@ -32,8 +43,8 @@ Budget Options::budget() const {
   budget.release_receives = peers * large_depth * buffer;
   budget.control_receives = peers * transport::control_reserve * buffer;
   budget.receive_slack = transport::repost_batch * buffer;
-  budget.request_sends = peers * (request_depth + transport::signal_interval) * buffer;
-  budget.reply_sends = peers * (call_depth + transport::signal_interval) * buffer;
+  budget.request_sends = peers * (request_depth + transport::signal_interval(*this)) * buffer;
+  budget.reply_sends = peers * (call_depth + transport::signal_interval(*this)) * buffer;
   budget.large_requests = large_bytes;
   budget.large_replies = large_bytes;
   budget.large_copies = large_bytes;

@@ -36,36 +36,38 @@ void bring_in(std::byte* buffer, std::size_t size) noexcept {
 }  // namespace
 
 Receives::Receives(core::Device& device, ibv_pd* pd, const Options& options)
-    : queue_(make_queue(device, pd, receives(options))),
+    : most_ready_(device.kind() == core::DeviceKind::software ? std::min(ready_receives, receives(options))
+                                                              : receives(options)),
+      queue_(make_queue(device, pd, most_ready_)),
       pool_(device, pd, receives(options), buffer_bytes(options), IBV_ACCESS_LOCAL_WRITE),
       per_peer_(receives_per_peer(options)) {
   returned_.reserve(pool_.capacity());
   holds_.resize(pool_.capacity());
-  add(repost_batch);
+  fill();
+  post();
 }
 
 void Receives::add_peer() noexcept {
-  const std::size_t here = std::min(surplus_, per_peer_);
-  surplus_ -= here;
-  add(per_peer_ - here);
+  entitled_ += per_peer_;
+  fill();
+  post();
 }
 
 void Receives::remove_peer() noexcept {
-  surplus_ += per_peer_;
+  entitled_ -= per_peer_;
 }
 
-void Receives::add(std::size_t count) noexcept {
-  for (; count > 0; --count) {
+void Receives::fill() noexcept {
+  for (; ready() < wanted(); ++taken_) {
     std::byte* buffer = pool_.take();
     assert(buffer && "more peers than the options declare");
     bring_in(buffer, pool_.buffer_size());
     returned_.push_back(buffer);
   }
-  post();
 }
 
 void Receives::post() noexcept {
-  for (; surplus_ > 0 && !returned_.empty(); --surplus_) {
+  for (; ready() > wanted() && !returned_.empty(); --taken_) {
     pool_.give(returned_.back());
     returned_.pop_back();
   }

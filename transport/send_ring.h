@@ -8,7 +8,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "core/buffer_pool.h"
@@ -20,8 +20,9 @@ inline constexpr std::uint32_t max_pieces = 4;               // of the program, 
 inline constexpr std::uint32_t max_gather = 1 + max_pieces;  // and the header before them
 /// Bytes that a work request can carry itself; the device may allow fewer.
 inline constexpr std::uint32_t staging_size = 192;
-/// At most so many work requests go without a completion of their own; buffers come back that much later.
-inline constexpr std::uint32_t signal_interval = 16;
+/// At most so many work requests go without a completion of their own; buffers come back that much later. A
+/// loop's own interval: budget.h.
+inline constexpr std::uint32_t longest_signal_interval = 16;
 
 /// What a work request holds until it completes.
 struct SendEntry {
@@ -39,15 +40,41 @@ struct alignas(64) SendSlot {
   std::array<ibv_sge, max_gather> pieces;
   std::array<std::byte, staging_size> staging;
 };
+static_assert(std::is_trivially_destructible_v<SendSlot>);
+
+/// Memory for the slots of all rings of a loop: address space for all that they may need, and of it used what
+/// they have needed, one behind the other. So a slot can be had without fail in the middle of a turn.
+/// Thread safety: none. It outlives the rings.
+class SlotStore {
+ public:
+  static constexpr std::uint32_t at_once = 2;
+
+  /// `depth`: as that of the rings. Throws Error.
+  SlotStore(std::size_t rings, std::uint32_t depth);
+  ~SlotStore();
+  SlotStore(const SlotStore&) = delete;
+  SlotStore& operator=(const SlotStore&) = delete;
+
+  /// Memory for `at_once` slots.
+  SendSlot* take() noexcept {
+    assert(taken_ + at_once <= slots_ && "more rings, or deeper ones, than were declared");
+    return memory_ + std::exchange(taken_, taken_ + at_once);
+  }
+
+ private:
+  std::size_t slots_;
+  std::size_t taken_ = 0;
+  SendSlot* memory_;
+};
 
 /// Slots [head, posted) are the device's, [posted, tail) wait for flush().
 /// Invariants: completions come in order, so that one for slot k is one for all up to k; `request.next` is
 /// the following slot's request, but for the last of a chain while it is being posted; the ring is never
-/// full.
+/// full; slots [0, prepared) have memory, next() among them: most peers never need more than a few.
 class SendRing {
  public:
   /// `depth` is what the caller's reserves add up to: a ring that is full is the caller's mistake.
-  SendRing(std::uint32_t depth, std::uint32_t channel);
+  SendRing(SlotStore& store, std::uint32_t depth, std::uint32_t signal_interval, std::uint32_t channel);
 
   /// The next slot, to be filled: opcode, flags, pieces or inline bytes, remote address, entry.
   SendSlot& next() noexcept { return *next_; }
@@ -57,10 +84,11 @@ class SendRing {
   void push() noexcept {
     assert(size() < capacity() && "the reserves don't add up");
     last_ = next_;
+    if (++tail_ == prepared_) [[unlikely]]
+      prepare();
     next_ = last_->following;
-    ++tail_;
     if (last_->entry.operation) wants_completion_ = true;
-    if (++since_signal_ >= signal_interval) [[unlikely]]
+    if (++since_signal_ >= signal_interval_) [[unlikely]]
       signal_last();
   }
   bool has_queued() const noexcept { return posted_ != tail_; }
@@ -89,7 +117,10 @@ class SendRing {
     return count <= posted_ - head_ ? count : 0;
   }
   /// The oldest entry; it stays as it is until the next push().
-  const SendEntry& pop() noexcept { return slots_[head_++ & mask_].entry; }
+  const SendEntry& pop() noexcept {
+    ++head_;
+    return std::exchange(oldest_, oldest_->following)->entry;
+  }
   /// Where all has completed, begins at the first slot again: the same few slots stay in the nearest cache.
   /// Stores leave a CPU in order, so that a message would wait for the lines of a slot that isn't there.
   void rewind_if_empty() noexcept {
@@ -98,10 +129,11 @@ class SendRing {
   void clear() noexcept {
     head_ = posted_ = tail_ = since_signal_ = 0;
     wants_completion_ = false;
-    first_ = next_ = last_ = slots_.get();
+    oldest_ = first_ = next_ = last_ = slots_;
   }
 
  private:
+  void prepare() noexcept;
   void signal_last() noexcept {
     last_->request.send_flags |= IBV_SEND_SIGNALED;
     since_signal_ = 0;
@@ -112,12 +144,18 @@ class SendRing {
   std::uint32_t head_ = 0;
   std::uint32_t posted_ = 0;
   std::uint32_t tail_ = 0;
+  std::uint32_t prepared_ = 0;
   std::uint32_t since_signal_ = 0;
   bool wants_completion_ = false;
-  SendSlot* first_ = nullptr;  // at posted
-  SendSlot* last_ = nullptr;   // before tail
-  SendSlot* next_ = nullptr;   // at tail
-  std::unique_ptr<SendSlot[]> slots_;
+  SendSlot* oldest_ = nullptr;  // at head
+  SendSlot* first_ = nullptr;   // at posted
+  SendSlot* last_ = nullptr;    // before tail
+  SendSlot* next_ = nullptr;    // at tail
+  const std::uint32_t signal_interval_;
+  const std::uint32_t channel_;
+  SlotStore& store_;
+  SendSlot* slots_ = nullptr;   // the first
+  SendSlot* newest_ = nullptr;  // the last that is prepared
 };
 
 }  // namespace verbena::transport

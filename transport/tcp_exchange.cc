@@ -160,6 +160,7 @@ class TcpListener final : public ListenerState {
               std::shared_ptr<const std::string> remark)
       : engine_(engine),
         acceptor_(engine.context()),
+        spare_(engine.context()),
         timer_(engine.context()),
         accept_(std::move(accept)),
         remark_(std::move(remark)) {
@@ -167,6 +168,7 @@ class TcpListener final : public ListenerState {
     acceptor_.set_option(tcp::acceptor::reuse_address(true));
     acceptor_.bind(endpoint);
     acceptor_.listen();
+    keep_spare();
     next();
   }
   std::uint16_t port() const noexcept override {
@@ -175,23 +177,41 @@ class TcpListener final : public ListenerState {
   }
 
  private:
+  // Where no descriptor is left, a peer would wait in vain for its socket to be accepted. It is accepted with
+  // this one; what else the connection needs then isn't to be had, and the peer is told.
+  void keep_spare() {
+    if (spare_.is_open()) return;
+    error_code ignored;
+    spare_.open(tcp::v4(), ignored);
+  }
+  bool give_up_spare() {
+    error_code ignored;
+    const bool had = spare_.is_open();
+    spare_.close(ignored);
+    return had;
+  }
   void next() {
     acceptor_.async_accept([this, open = std::weak_ptr(accept_)](error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted || open.expired()) return;
+      if (error == asio::error::no_descriptors && give_up_spare()) return next();
       if (error) return rest();  // no descriptor is free, say: asked at once, it would answer the same
       std::make_shared<Arrival>(engine_, std::move(socket), accept_, remark_)->start();
+      if (!spare_.is_open()) return rest();  // until that peer has been answered
       next();
     });
   }
   void rest() {
     timer_.expires_after(std::chrono::milliseconds(100));
     timer_.async_wait([this, open = std::weak_ptr(accept_)](error_code error) {
-      if (!error && !open.expired()) next();
+      if (error || open.expired()) return;
+      keep_spare();
+      next();
     });
   }
 
   Engine& engine_;
   tcp::acceptor acceptor_;
+  tcp::socket spare_;
   asio::steady_timer timer_;
   std::shared_ptr<Accept> accept_;
   std::shared_ptr<const std::string> remark_;
@@ -276,7 +296,11 @@ class Departure final : public TcpMeeting {
                           "server of this version",
                           where)};
     }
-    return {errc::connection_refused, fmt::format("{} can't be reached: {}", where, error.message())};
+    const char* const remedy = error == asio::error::no_descriptors
+                                   ? "; this process may open no more files: raise `ulimit -n`"
+                                   : "";
+    return {errc::connection_refused,
+            fmt::format("{} can't be reached: {}{}", where, error.message(), remedy)};
   }
 
   void fail(const Error& error) {

@@ -109,8 +109,16 @@ int Agent::turn() {
 
 void Agent::accept_all() {
   for (;;) {
+    if (!spare_) spare_ = Descriptor(::eventfd(0, EFD_CLOEXEC));
     Descriptor socket(::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket) return;
+    if (!socket) {
+      if (errno != EMFILE && errno != ENFILE) return;
+      // Left waiting, it would wake this thread for ever.
+      spare_ = Descriptor();
+      const Descriptor refused(::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!refused) return;
+      continue;
+    }
     // Another user's process could never share memory with us safely.
     ucred credentials{};
     socklen_t length = sizeof credentials;
@@ -206,8 +214,14 @@ void Agent::take_offer(Connection& connection, ControlParcel& parcel) {
   if (block_of(message.to) != context_.block_ || block_of(message.from) != connection.peer->block) return;
   std::size_t next = 1;
   Context::Offer offer{connection.peer, std::move(parcel.descriptors[0]), {}, {}};
-  if (message.has_receive_event) offer.receive_event = std::move(parcel.descriptors[next++]);
-  if (message.has_send_event) offer.send_event = std::move(parcel.descriptors[next]);
+  if (message.receive_event)
+    offer.receive_event =
+        connection.peer->event(message.receive_event, std::move(parcel.descriptors[next++]));
+  if (message.send_event == message.receive_event) {
+    offer.send_event = offer.receive_event;
+  } else if (message.send_event) {
+    offer.send_event = connection.peer->event(message.send_event, std::move(parcel.descriptors[next]));
+  }
   QueuePair* qp = context_.places_[index_of(message.to)].queue_pair.load(std::memory_order_relaxed);
   if (!qp) return;  // late, for one that is gone
   {

@@ -51,6 +51,7 @@ class Agent {
   int listener_;
   Descriptor epoll_;
   Descriptor kick_;
+  Descriptor spare_;                                 // given up to turn a process away where no other is left
   std::unordered_map<int, Connection> connections_;  // guarded by the context's mutex
   std::atomic<bool> stop_{false};
   std::thread thread_;

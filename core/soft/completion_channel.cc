@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 
 #include "core/soft/completion_queue.h"
@@ -17,8 +18,17 @@ void wake(int event) noexcept {
   [[maybe_unused]] const ssize_t written = ::write(event, &one, sizeof one);
 }
 
+namespace {
+
+std::uint32_t next_number() noexcept {
+  static std::atomic<std::uint32_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
+
 CompletionChannel::CompletionChannel(ibv_context* opened)
-    : ibv_comp_channel{}, event_(::eventfd(0, EFD_CLOEXEC)) {
+    : ibv_comp_channel{}, number(next_number()), event_(::eventfd(0, EFD_CLOEXEC)) {
   context = opened;
   fd = event_.get();
 }

@@ -7,6 +7,7 @@
 
 #include <infiniband/verbs.h>
 
+#include <cstdint>
 #include <deque>
 #include <mutex>
 #include <vector>
@@ -19,6 +20,9 @@ struct CompletionQueue;
 
 struct CompletionChannel : ibv_comp_channel {
   explicit CompletionChannel(ibv_context* context);
+
+  /// Tells it from all others of this process: never 0, never used again.
+  const std::uint32_t number;
 
   /// Queues an event of `cq` and makes the descriptor readable.
   void notify(CompletionQueue& cq) noexcept;

@@ -125,8 +125,8 @@ class Context {
   struct Offer {
     PeerProcess* peer;
     Descriptor inbound;
-    Descriptor receive_event;
-    Descriptor send_event;
+    EventPointer receive_event;
+    EventPointer send_event;
   };
   struct SharedFile {
     std::uint64_t inode;

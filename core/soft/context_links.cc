@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How two queue pairs find each other: each creates the ring that the other writes into and offers it to the
 // other's process. Whoever comes second finds the first one's offer waiting.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -42,9 +43,11 @@ PeerProcess* Context::connect_peer(std::uint32_t block) {
 }
 
 int Context::open_link(QueuePair& qp, std::uint32_t peer_number) {
-  Descriptor file = create_shared_file("verbena-soft0-ring", sizeof(Inbound));
+  const std::uint32_t slots =
+      ring_slots_for(std::max(qp.capacities.max_send_wr, qp.shared_receives ? 0 : qp.capacities.max_recv_wr));
+  Descriptor file = create_shared_file("verbena-soft0-ring", inbound_bytes(slots));
   if (!file) return errno;
-  Mapping mapping = map_inbound(file, false);
+  Mapping mapping = map_inbound(file, slots);
   if (!mapping) return errno;
   Mapping guard = map_guard(file);
   if (!guard) return errno;
@@ -70,6 +73,8 @@ int Context::open_link(QueuePair& qp, std::uint32_t peer_number) {
   if (peer) ++peer->users;
   link.peer_number = peer_number;
   link.in = in;
+  link.in_ring = in->ring();
+  link.in_slots = slots;
   link.in_mapping = std::move(mapping);
   link.guard = std::move(guard);
   if (!peer) return 0;
@@ -80,13 +85,15 @@ int Context::open_link(QueuePair& qp, std::uint32_t peer_number) {
   offer.block = block_;
   offer.from = qp.qp_num;
   offer.to = peer_number;
-  if (const CompletionChannel* channel = qp.receive_completions().completion_channel) {
-    offer.has_receive_event = 1;
-    files[count++] = channel->fd;
+  const CompletionChannel* const receives = qp.receive_completions().completion_channel;
+  const CompletionChannel* const sends = qp.send_completions().completion_channel;
+  if (receives) {
+    offer.receive_event = receives->number;
+    files[count++] = receives->fd;
   }
-  if (const CompletionChannel* channel = qp.send_completions().completion_channel) {
-    offer.has_send_event = 1;
-    files[count++] = channel->fd;
+  if (sends) {
+    offer.send_event = sends->number;
+    if (sends != receives) files[count++] = sends->fd;
   }
   if (const int error = send_control(peer->out.get(), offer, {files.data(), count})) return error;
   if (auto waiting = offers_.extract({qp.qp_num, peer_number})) attach(qp, std::move(waiting.mapped()));
@@ -94,8 +101,10 @@ int Context::open_link(QueuePair& qp, std::uint32_t peer_number) {
 }
 
 void Context::attach(QueuePair& qp, Offer offer) {
-  Mapping mapping = map_inbound(offer.inbound, true);
-  if (!mapping || !offer.peer->table) return;
+  const std::uint32_t slots = ring_slots_of(offer.inbound);
+  if (slots == 0 || !offer.peer->table) return;
+  Mapping mapping = map_inbound(offer.inbound, slots);
+  if (!mapping) return;
   auto* out = static_cast<Inbound*>(mapping.get());
   Bell* peer_bell = offer.peer->bell(out->completion_queue);
   if (out->magic != layout_magic || out->version != layout_version || out->owner != qp.link.peer_number ||
@@ -121,6 +130,8 @@ void Context::attach(QueuePair& qp, Offer offer) {
   link.out_mapping = std::move(mapping);
   link.peer_guard = out->guard;
   link.out = out;
+  link.out_ring = out->ring();
+  link.out_slots = slots;
   if (qp.current_state() == IBV_QPS_RTS) {
     out->not_ready_retries.store(qp.attributes.rnr_retry, std::memory_order_relaxed);
   }

@@ -64,8 +64,10 @@ int receive_control(int socket, ControlParcel& parcel) noexcept {
       parcel.descriptors[count++] = Descriptor(fd);
     }
   }
+  // MSG_CTRUNC is no fault of the peer's: its descriptors didn't fit into our limit. What they were for isn't
+  // to be had, and nothing else is lost.
   if (got != sizeof parcel.message || parcel.message.magic != layout_magic ||
-      parcel.message.version != layout_version || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
+      parcel.message.version != layout_version || (header.msg_flags & MSG_TRUNC)) {
     errno = EPROTO;
     return -1;
   }

@@ -29,8 +29,8 @@ struct ControlMessage {
   std::uint32_t from = 0;
   std::uint32_t to = 0;
   std::uint32_t id = 0;
-  std::uint32_t has_receive_event = 0;
-  std::uint32_t has_send_event = 0;
+  std::uint32_t receive_event = 0;  ///< offer: number of the completion channel; 0: none
+  std::uint32_t send_event = 0;     ///< of the same number: its descriptor isn't passed twice
   std::uint64_t length = 0;
   std::uint64_t probe_address = 0;  ///< hello: where `probe_value` stands, to try process_vm_readv
   std::uint64_t probe_value = 0;
@@ -39,6 +39,7 @@ struct ControlMessage {
 inline constexpr std::size_t max_descriptors = 3;
 struct ControlParcel {
   ControlMessage message;
+  /// Empty where there was none, or where this process may open no more.
   std::array<Descriptor, max_descriptors> descriptors;
 };
 

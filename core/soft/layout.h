@@ -7,7 +7,7 @@
 ///  - `Bell`, one a completion queue: hints of peers that a quiet queue pair has mail. Peers map it writable;
 ///  a
 ///    wrong hint costs time, never data.
-///  - `Inbound`, one a connected queue pair: the ring that the one peer writes into.
+///  - `Inbound`, one a connected queue pair: the ring that the one peer writes into, behind a page of words.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@
 namespace verbena::core::soft {
 
 inline constexpr std::uint32_t layout_magic = 0x76726273;  // "srbv" in memory
-inline constexpr std::uint32_t layout_version = 3;
+inline constexpr std::uint32_t layout_version = 4;
 inline constexpr std::size_t cache_line = 64;
 inline constexpr std::size_t page_size = 4096;
 
@@ -119,8 +119,17 @@ namespace slot_flag {
 inline constexpr std::uint8_t first = 1, last = 2, solicited = 4, immediate = 8, invalidate = 16;
 }
 
-inline constexpr std::uint32_t ring_bits = 9;
-inline constexpr std::uint32_t ring_slots = 1u << ring_bits;  // 32 KiB
+// Slots of a ring: a power of two. Its owner chooses it by its queue pair's depth and makes a file of that
+// length; sealed, a file never changes its length, so both sides' idea of it stays what it was when they
+// mapped it.
+inline constexpr std::uint32_t least_ring_slots = 64;  // a page
+inline constexpr std::uint32_t most_ring_slots = 512;
+constexpr std::uint32_t ring_slots_for(std::uint32_t depth) {
+  return depth <= least_ring_slots ? least_ring_slots : most_ring_slots;
+}
+constexpr bool is_ring_length(std::size_t slots) {
+  return slots >= least_ring_slots && slots <= most_ring_slots && (slots & (slots - 1)) == 0;
+}
 
 /// 64 bytes, written payload first and `word` last, so that a small message moves one cache line once.
 /// A long entry's payload runs on into the following slots, whose first words are payload then: before an
@@ -139,23 +148,29 @@ struct alignas(cache_line) Slot {
   }
   /// A word that isn't an entry's at `position`: one of the lap before.
   static constexpr std::uint64_t not_yet(std::uint32_t position) {
-    return std::uint64_t{lap(position - ring_slots)} << 48;
+    return std::uint64_t{lap(position - least_ring_slots)} << 48;
   }
-  /// Never 0 on the first lap, so that a zeroed ring is empty.
+  /// Never 0 on the first lap, so that a zeroed ring is empty. Of the shortest ring, whatever the ring's
+  /// length: a slot's laps differ all the same, and the number needs no look at the length.
   static constexpr std::uint16_t lap(std::uint32_t position) {
-    return static_cast<std::uint16_t>((position >> ring_bits) + 1);
+    return static_cast<std::uint16_t>(position / least_ring_slots + 1);
   }
 };
 static_assert(sizeof(Slot) == cache_line && offsetof(Slot, payload) == 16);
 
-inline constexpr std::uint32_t ring_mask = ring_slots - 1;
-inline constexpr std::size_t ring_bytes = ring_slots * sizeof(Slot);
+static_assert(least_ring_slots * sizeof(Slot) % page_size == 0);
+constexpr std::size_t ring_bytes(std::uint32_t slots) {
+  return slots * sizeof(Slot);
+}
 /// Payload bytes of one entry at most: eight entries of this size fill the ring.
-inline constexpr std::uint32_t fragment_size = 4096 - 64;
+constexpr std::uint32_t fragment_size(std::uint32_t slots) {
+  return slots / 8 * 64 - 64;
+}
 constexpr std::uint32_t slots_for(std::uint32_t payload) {
   return static_cast<std::uint32_t>((offsetof(Slot, payload) + payload + sizeof(Slot) - 1) / sizeof(Slot));
 }
-static_assert(slots_for(48) == 1 && slots_for(49) == 2 && slots_for(fragment_size) < ring_slots / 4);
+static_assert(slots_for(48) == 1 && slots_for(49) == 2);
+static_assert(slots_for(fragment_size(least_ring_slots)) <= least_ring_slots / 8);
 
 struct Piece {
   std::uint64_t address;
@@ -163,6 +178,7 @@ struct Piece {
   std::uint32_t key;
 };
 inline constexpr std::uint32_t max_pieces = 16;
+static_assert((max_pieces + 1) * sizeof(Piece) <= fragment_size(least_ring_slots));
 
 struct TargetRequest {
   std::uint64_t address;
@@ -218,8 +234,12 @@ struct Inbound {
   alignas(cache_line) std::atomic<std::uint32_t> wants_event;  ///< the peer sleeps until `progress` moves
   std::atomic<std::uint32_t> not_ready_retries;                ///< the peer's rnr_retry
   alignas(cache_line) std::byte guard_cell;                    ///< what a write by the guard's address hits
-  alignas(page_size) Slot ring[ring_slots];
+  /// The ring, which begins with the next page.
+  Slot* ring() noexcept { return reinterpret_cast<Slot*>(reinterpret_cast<std::byte*>(this) + page_size); }
 };
-static_assert(offsetof(Inbound, ring) == page_size);
+static_assert(sizeof(Inbound) <= page_size);
+constexpr std::size_t inbound_bytes(std::uint32_t slots) {
+  return page_size + ring_bytes(slots);
+}
 
 }  // namespace verbena::core::soft

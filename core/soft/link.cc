@@ -13,12 +13,12 @@ void Link::ring_bell(bool solicited) noexcept {
   light_fence(fence);  // our bell, then its armed state: see CompletionQueue::arm
   const Armed wish = armed->load(std::memory_order_relaxed);
   if (wish == Armed::any || (wish == Armed::solicited && solicited)) {
-    if (receive_event) wake(receive_event.get());
+    if (receive_event) wake(receive_event->get());
   }
 }
 
 void Link::answer_wish() noexcept {
-  if (in->wants_event.exchange(0, std::memory_order_acq_rel) && send_event) wake(send_event.get());
+  if (in->wants_event.exchange(0, std::memory_order_acq_rel) && send_event) wake(send_event->get());
 }
 
 }  // namespace verbena::core::soft

@@ -26,6 +26,8 @@ struct Link {
   // Inwards: our segment, which the peer writes into.
   Mapping in_mapping;
   Inbound* in = nullptr;
+  Slot* in_ring = nullptr;
+  std::uint32_t in_slots = 0;  ///< a power of two, as its file was made
   /// Slots consumed; ours, never read back from shared memory. The sending side reads it, to acknowledge.
   std::atomic<std::uint32_t> in_head{0};
   /// A page of ours, one a link. Whenever the peer writes to our memory by process_vm_writev, the first byte
@@ -38,15 +40,17 @@ struct Link {
   // Outwards: the peer's segment; null until its offer has come.
   Mapping out_mapping;
   Inbound* out = nullptr;
+  Slot* out_ring = nullptr;
+  std::uint32_t out_slots = 0;  ///< a power of two, checked, as it was when it was mapped
   std::uint32_t out_tail = 0;
-  std::uint32_t out_consumed = 0;       ///< slots that the peer has consumed, checked
-  std::atomic<std::uint32_t> heard{0};  ///< the same as last heard by the receiving side, unchecked
-  std::bitset<ring_slots> was_payload;  ///< slots whose first word may be left-over payload
+  std::uint32_t out_consumed = 0;            ///< slots that the peer has consumed, checked
+  std::atomic<std::uint32_t> heard{0};       ///< the same as last heard by the receiving side, unchecked
+  std::bitset<most_ring_slots> was_payload;  ///< slots whose first word may be left-over payload
   std::uint32_t clean_from = 0;  ///< from this position on there are none: short entries look no further
   Bell* bell = nullptr;
   const std::atomic<Armed>* armed = nullptr;
-  Descriptor receive_event;      ///< wakes the peer's receive completion queue
-  Descriptor send_event;         ///< wakes the peer's send completion queue
+  EventPointer receive_event;    ///< wakes the peer's receive completion queue
+  EventPointer send_event;       ///< wakes the peer's send completion queue
   std::uint64_t peer_guard = 0;  ///< the peer's guard, in its address space: its word
 
   bool is_up() const noexcept {
@@ -60,12 +64,12 @@ struct Link {
   // ---- Producing ----
 
   /// One slot always stays free: the one whose word an entry zeroes ahead.
-  bool has_room(std::uint32_t slots) const noexcept { return out_tail - out_consumed + slots < ring_slots; }
+  bool has_room(std::uint32_t slots) const noexcept { return out_tail - out_consumed + slots < out_slots; }
   /// Believes a count only if it lies between what was consumed before and what was produced.
   void hear(std::uint32_t consumed) noexcept {
     if (consumed - out_consumed <= out_tail - out_consumed) out_consumed = consumed;
   }
-  Slot& next_slot() noexcept { return out->ring[out_tail & ring_mask]; }
+  Slot& next_slot() noexcept { return out_ring[out_tail & (out_slots - 1)]; }
   /// Publishes the entry at the tail, whose payload has been written.
   void publish(SlotKind kind, std::uint8_t flags, std::uint32_t length, std::uint32_t payload,
                std::uint32_t immediate) noexcept {
@@ -91,7 +95,7 @@ struct Link {
 
   // ---- Consuming ----
 
-  Slot& first_slot() noexcept { return in->ring[in_head.load(std::memory_order_relaxed) & ring_mask]; }
+  Slot& first_slot() noexcept { return in_ring[in_head.load(std::memory_order_relaxed) & (in_slots - 1)]; }
   bool has_entry(std::uint64_t word) const noexcept {
     return static_cast<std::uint16_t>(word >> 48) == Slot::lap(in_head.load(std::memory_order_relaxed));
   }
@@ -120,13 +124,14 @@ struct Link {
   std::atomic<std::uint64_t>& hazard(Role role) noexcept { return out->hazard[static_cast<int>(role)]; }
   /// The word behind the entry must not look like an entry's, and the entry's own payload soon may.
   void clear_following(std::uint32_t slots) noexcept {
-    for (std::uint32_t i = 1; i < slots; ++i) was_payload.set((out_tail + i) & ring_mask);
-    if (slots > 1) clean_from = out_tail + slots + ring_slots;  // overwritten, or cleared, within one lap
-    was_payload.reset(out_tail & ring_mask);
-    const std::uint32_t following = (out_tail + slots) & ring_mask;
+    const std::uint32_t mask = out_slots - 1;
+    for (std::uint32_t i = 1; i < slots; ++i) was_payload.set((out_tail + i) & mask);
+    if (slots > 1) clean_from = out_tail + slots + out_slots;  // overwritten, or cleared, within one lap
+    was_payload.reset(out_tail & mask);
+    const std::uint32_t following = (out_tail + slots) & mask;
     if (!was_payload.test(following)) return;
     // Not 0, which is a lap like any other; publish()'s release orders it.
-    out->ring[following].word.store(Slot::not_yet(out_tail + slots), std::memory_order_relaxed);
+    out_ring[following].word.store(Slot::not_yet(out_tail + slots), std::memory_order_relaxed);
     was_payload.reset(following);
   }
 };

@@ -8,6 +8,16 @@
 
 namespace verbena::core::soft {
 
+EventPointer PeerProcess::event(std::uint32_t number, Descriptor descriptor) {
+  std::erase_if(events_, [](const auto& known) { return known.second.expired(); });
+  const auto found = std::ranges::find(events_, number, [](const auto& known) { return known.first; });
+  if (found != events_.end()) return found->second.lock();
+  if (!descriptor) return nullptr;
+  const auto event = std::make_shared<const Descriptor>(std::move(descriptor));
+  events_.emplace_back(number, event);
+  return event;
+}
+
 PeerMemory PeerProcess::memory(std::uint32_t id) noexcept {
   const std::lock_guard guard(memory_lock_);
   for (const Memory& memory : memories_) {

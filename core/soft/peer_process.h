@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/soft/layout.h"
@@ -13,6 +15,9 @@
 #include "core/soft/spin_lock.h"
 
 namespace verbena::core::soft {
+
+/// A peer's completion channel, shared by the links that wake it.
+using EventPointer = std::shared_ptr<const Descriptor>;
 
 struct PeerMemory {
   bool pending;
@@ -58,6 +63,9 @@ struct PeerProcess {
   void add_memory(std::uint32_t id, Mapping mapping);
   /// After this and a pause of every completion queue, the mapping may go: see Context::pause_all.
   Mapping remove_memory(std::uint32_t id) noexcept;
+  /// Its completion channel `number`, of which `descriptor` has come: one is kept for all queue pairs that
+  /// name it. With the context's mutex.
+  EventPointer event(std::uint32_t number, Descriptor descriptor);
   /// Keeps a closed guard's address taken for as long as the process may write by it. With the context's
   /// mutex.
   void keep(Mapping guard) { guards_.push_back(std::move(guard)); }
@@ -71,6 +79,7 @@ struct PeerProcess {
     Mapping mapping;
   };
   std::vector<Mapping> guards_;
+  std::vector<std::pair<std::uint32_t, std::weak_ptr<const Descriptor>>> events_;
   SpinLock memory_lock_;
   std::vector<Memory> memories_;
 };

@@ -66,8 +66,11 @@ int QueuePair::post_one(const ibv_send_wr& request) noexcept {
   if (now != IBV_QPS_RTS && now != IBV_QPS_SQD && now != IBV_QPS_ERR) return EINVAL;
   std::uint32_t length = 0;
   if (const int error = check_request(request, length)) return error;
-  if (sends.is_full()) retire(true);
-  if (sends.is_full()) return ENOMEM;
+  if (sends.is_full()) retire_acknowledged();  // what a peer is known to have, before more memory
+  if (sends.is_full() && !sends.grow()) {
+    retire(true);
+    if (sends.is_full()) return ENOMEM;
+  }
   enqueue(request, length);
   if (now == IBV_QPS_RTS) advance();
   if (now == IBV_QPS_ERR) flush_sends();
@@ -306,7 +309,7 @@ QueuePair::Step QueuePair::send_message(SendRequest& request, std::uint32_t posi
     return fail_with(IBV_WC_LOC_PROT_ERR);
   }
   for (;;) {
-    const std::uint32_t length = std::min(request.length - request.moved, fragment_size);
+    const std::uint32_t length = std::min(request.length - request.moved, fragment_size(link.out_slots));
     const std::uint32_t slots = slots_for(length);
     if (!link.has_room(slots)) look_at_peer();
     if (!link.has_room(slots)) return Step::blocked;
@@ -328,7 +331,7 @@ QueuePair::Step QueuePair::send_message(SendRequest& request, std::uint32_t posi
 // A long message needn't pass through the ring where the peer can read our memory itself: one copy instead of
 // two.
 bool QueuePair::describable(const SendRequest& request, std::uint32_t position) noexcept {
-  constexpr std::uint32_t worth_it = 2 * fragment_size;
+  const std::uint32_t worth_it = 2 * fragment_size(link.out_slots);
   if (request.is_inline || request.moved || request.length < worth_it || request.pieces > max_pieces)
     return false;
   if (link.peer->reachable.load(std::memory_order_relaxed) || link.peer->same_process) return true;

@@ -197,7 +197,8 @@ bool QueuePair::scatter(const std::byte* from, std::uint32_t length) noexcept {
 
 bool QueuePair::take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {
   const bool is_first = flags & slot_flag::first;
-  if (length > fragment_size || (is_first && received_ != 0 && receiving_) || (!is_first && !receiving_)) {
+  if (length > fragment_size(link.in_slots) || (is_first && received_ != 0 && receiving_) ||
+      (!is_first && !receiving_)) {
     fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
     return false;
   }

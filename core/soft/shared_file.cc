@@ -46,20 +46,24 @@ Mapping map_peers(const Descriptor& file, std::size_t length, bool writable) noe
   return address == MAP_FAILED ? Mapping{} : Mapping{address, length};
 }
 
-Mapping map_inbound(const Descriptor& file, bool peers) noexcept {
-  if (peers && mappable_length(file) != sizeof(Inbound)) {
-    errno = EINVAL;
-    return {};
-  }
-  constexpr std::size_t whole = sizeof(Inbound) + ring_bytes;
+std::uint32_t ring_slots_of(const Descriptor& file) noexcept {
+  const std::size_t length = mappable_length(file);
+  if (length <= page_size || (length - page_size) % sizeof(Slot) != 0) return 0;
+  const std::size_t slots = (length - page_size) / sizeof(Slot);
+  return is_ring_length(slots) ? static_cast<std::uint32_t>(slots) : 0;
+}
+
+Mapping map_inbound(const Descriptor& file, std::uint32_t slots) noexcept {
+  const std::size_t once = inbound_bytes(slots);
+  const std::size_t whole = once + ring_bytes(slots);
   void* reserved = ::mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return {};
   Mapping mapping(reserved, whole);
   auto* base = static_cast<std::byte*>(reserved);
   const int flags = MAP_SHARED | MAP_FIXED;
-  if (::mmap(base, sizeof(Inbound), PROT_READ | PROT_WRITE, flags, file.get(), 0) == MAP_FAILED) return {};
-  if (::mmap(base + sizeof(Inbound), ring_bytes, PROT_READ | PROT_WRITE, flags, file.get(),
-             offsetof(Inbound, ring)) == MAP_FAILED) {
+  if (::mmap(base, once, PROT_READ | PROT_WRITE, flags, file.get(), 0) == MAP_FAILED) return {};
+  if (::mmap(base + once, ring_bytes(slots), PROT_READ | PROT_WRITE, flags, file.get(), page_size) ==
+      MAP_FAILED) {
     return {};
   }
   return mapping;

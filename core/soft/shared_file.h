@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace verbena::core::soft {
@@ -64,7 +65,9 @@ void forbid_new_writers(const Descriptor& file) noexcept;
 Mapping map_own(const Descriptor& file, std::size_t length) noexcept;
 Mapping map_peers(const Descriptor& file, std::size_t length, bool writable) noexcept;
 /// An `Inbound` segment with its ring mapped twice in a row, so that no entry splits at the ring's end.
-Mapping map_inbound(const Descriptor& file, bool peers) noexcept;
+Mapping map_inbound(const Descriptor& file, std::uint32_t slots) noexcept;
+/// Slots of the ring in a peer's file; 0 where it isn't one.
+std::uint32_t ring_slots_of(const Descriptor& file) noexcept;
 /// The segment's first page once more: see Link::guard.
 Mapping map_guard(const Descriptor& file) noexcept;
 /// The length of a peer's file that is safe to map, 0 if it isn't.

@@ -16,9 +16,11 @@
 namespace verbena::core::soft {
 namespace {
 
-constexpr std::uint32_t request_chunk = fragment_size - sizeof(TargetRequest);
-constexpr std::uint32_t response_chunk = fragment_size;
-static_assert(request_chunk <= response_chunk);
+/// Bytes of one request or answer: either way's ring has room for it, so both sides mean the same.
+std::uint32_t chunk_of(const Link& link) noexcept {
+  return fragment_size(std::min(link.in_slots, link.out_slots)) -
+         static_cast<std::uint32_t>(sizeof(TargetRequest));
+}
 
 /// The send side's lock, for the receive side: nothing to do where both are one, else only if it's free now,
 /// as a poller may hold the two in the other order.
@@ -49,7 +51,7 @@ QueuePair::Step QueuePair::ask_target(SendRequest& request, std::uint32_t positi
   if (request.asked && !is_write) return Step::blocked;  // take_response clears it
   if (!is_write && request.moved == request.length) return Step::done;
   do {
-    const std::uint32_t length = std::min(request.length - request.moved, request_chunk);
+    const std::uint32_t length = std::min(request.length - request.moved, chunk_of(link));
     const auto payload = static_cast<std::uint32_t>(sizeof(TargetRequest) + (is_write ? length : 0));
     if (!link.has_room(slots_for(payload))) look_at_peer();
     if (!link.has_room(slots_for(payload))) {
@@ -113,9 +115,10 @@ std::byte* QueuePair::own_memory(const TargetRequest& request, unsigned access) 
 }
 
 bool QueuePair::serve_write(const Slot& slot, std::uint32_t length) noexcept {
+  if (!link.out) return stay_unfinished();  // the peer has found us first
   TargetRequest request;
   std::memcpy(&request, slot.payload, sizeof request);
-  if (request.length != length || length > request_chunk) {
+  if (request.length != length || length > chunk_of(link)) {
     fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
     return false;
   }
@@ -143,8 +146,8 @@ bool QueuePair::serve_read(const Slot& slot) noexcept {
   const SendSide side(*this, holds_both);
   TargetRequest request;
   std::memcpy(&request, slot.payload, sizeof request);
-  if (!side) return stay_unfinished();
-  if (request.length > request_chunk) {
+  if (!side || !link.out) return stay_unfinished();
+  if (request.length > chunk_of(link)) {
     fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
     return false;
   }
@@ -180,7 +183,7 @@ bool QueuePair::serve_atomic(const Slot& slot) noexcept {
 bool QueuePair::take_response(const Slot& slot, std::uint32_t length) noexcept {
   const SendSide side(*this, holds_both);
   if (!side) return stay_unfinished();
-  if (!sends.has_waiting() || !sends.at(sends.next).asked || length > response_chunk ||
+  if (!sends.has_waiting() || !sends.at(sends.next).asked || length > chunk_of(link) ||
       length > sends.at(sends.next).length - sends.at(sends.next).moved) {
     fail_receive(IBV_WC_SUCCESS, IBV_WC_BAD_RESP_ERR);  // nobody asked
     return false;

@@ -70,6 +70,11 @@ struct Options {
   /// Answers `verbena top`, run by the same user or by root on this host.
   bool observable = true;
 
+  /// For servers of many clients that say little at a time: short messages, few of them under way a client,
+  /// so that `peers` of them fit into little memory (docs/many-clients.md has the figures). `peers`: 1 to
+  /// 4095. Its clients do well to take the same depths: each side's rings are as long as its own.
+  static Options many_peers(std::uint32_t peers);
+
   /// What these options pin, to the byte, before anything is opened.
   Budget budget() const;
   /// Throws Error (invalid_argument) naming the first option that is out of range, its value and its range.

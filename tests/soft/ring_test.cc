@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ring's counters wrap around: a lap number after 2^25 slots, a position after 2^32. A connection lives
+// The ring's counters wrap around: a lap number after 2^22 slots, a position after 2^32. A connection lives
 // longer.
 #include "core/soft/context.h"
 #include "core/soft/queue_pair.h"
@@ -33,19 +33,27 @@ void start_at(std::uint32_t position, Pair& pair) {
   }
 }
 
-class RingTest : public DeviceTest, public testing::WithParamInterface<std::uint32_t> {};
+struct Ring {
+  const char* name;
+  std::uint32_t depth;  // of the queue pairs: a short ring or a long one
+  std::uint32_t wrap;
+};
+class RingTest : public DeviceTest, public testing::WithParamInterface<Ring> {};
+class UnequalRingsTest : public DeviceTest {};
 
 TEST_P(RingTest, MessagesOfEverySizePassThePointWhereACounterWraps) {
   Dice dice;
   constexpr std::size_t size = 12'000;
   constexpr std::uint32_t laps = 4;
-  Pair pair{device()};
+  EndpointOptions options;
+  options.send_depth = GetParam().depth;
+  Pair pair{device(), options};
   Buffer& from = pair.a.buffer(size);
   Buffer& into = pair.b.buffer(size);
-  const std::uint32_t start = GetParam() - laps * soft::ring_slots;
+  const std::uint32_t start = GetParam().wrap - laps * soft::most_ring_slots;
   start_at(start, pair);
   dice.fill(from.bytes());
-  while (inside(pair.b).link.in_head - start < 2 * laps * soft::ring_slots) {
+  while (inside(pair.b).link.in_head - start < 2 * laps * soft::most_ring_slots) {
     const std::size_t length = dice.one_in(3) ? dice.between(0, 48) : dice.between(0, size);
     const std::size_t offset = dice.between(0, size - length);
     pair.b.post_receive(into.piece());
@@ -58,9 +66,51 @@ TEST_P(RingTest, MessagesOfEverySizePassThePointWhereACounterWraps) {
   }
 }
 
-constexpr std::uint32_t last_lap_number = 65535U * soft::ring_slots;
-INSTANTIATE_TEST_SUITE_P(Wraps, RingTest, testing::Values(last_lap_number, 0U),
-                         [](const auto& at) { return at.param == 0 ? "Positions" : "Laps"; });
+constexpr std::uint32_t last_lap_number = 65535U * soft::least_ring_slots;
+INSTANTIATE_TEST_SUITE_P(Wraps, RingTest,
+                         testing::Values(Ring{"LapsOfAShortRing", 32, last_lap_number},
+                                         Ring{"PositionsOfAShortRing", 32, 0},
+                                         Ring{"LapsOfALongRing", 128, last_lap_number},
+                                         Ring{"PositionsOfALongRing", 128, 0}),
+                         [](const auto& ring) { return ring.param.name; });
+
+// Two queue pairs of unequal depths: each writes into a ring of the other's length.
+TEST_F(UnequalRingsTest, CarryMessagesBothWays) {
+  Dice dice;
+  constexpr std::size_t size = 60'000;
+  EndpointOptions deep;
+  deep.send_depth = 128;
+  Pair pair{device(), {}, deep};
+  for (int round = 0; round < 200; ++round) {
+    Endpoint& from = round % 2 ? pair.a : pair.b;
+    Endpoint& to = round % 2 ? pair.b : pair.a;
+    Buffer& source = from.buffer(size);
+    Buffer& target = to.buffer(size);
+    dice.fill(source.bytes());
+    const std::size_t length = dice.between(1, size);
+    to.post_receive(target.piece());
+    from.post(send({source.piece(0, length)}));
+    ASSERT_EQ(to.received().byte_len, length);
+    expect_success(from.sent(), IBV_WC_SEND, 0, from);
+    expect_equal(target.bytes(0, length), source.bytes(0, length));
+  }
+}
+
+// A peer's file decides how long we take its ring to be: only what a ring may be is taken.
+TEST(RingFileTest, OnlyTheLengthOfARingIsARing) {
+  const auto slots_of = [](std::size_t length) {
+    return soft::ring_slots_of(soft::create_shared_file("test", length));
+  };
+  EXPECT_EQ(slots_of(soft::inbound_bytes(soft::least_ring_slots)), soft::least_ring_slots);
+  EXPECT_EQ(slots_of(soft::inbound_bytes(soft::most_ring_slots)), soft::most_ring_slots);
+  for (const std::size_t length :
+       {std::size_t{0}, soft::page_size, soft::inbound_bytes(soft::least_ring_slots / 2),
+        soft::inbound_bytes(3 * soft::least_ring_slots), soft::inbound_bytes(soft::least_ring_slots) + 1,
+        soft::inbound_bytes(2 * soft::most_ring_slots), std::size_t{1} << 30}) {
+    EXPECT_EQ(slots_of(length), 0U) << length;
+  }
+  EXPECT_EQ(soft::ring_slots_of(soft::Descriptor()), 0U);
+}
 
 }  // namespace
 }  // namespace verbena::test

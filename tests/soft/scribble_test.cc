@@ -39,7 +39,7 @@ class Scribbler {
         break;
       }
       case 1:
-        store(soft::page_size + dice_.between(0, soft::ring_bytes / 8 - 1) * 8);
+        store(soft::page_size + dice_.between(0, soft::ring_bytes(link_.out_slots) / 8 - 1) * 8);
         break;
       case 2:
         forge_entry();

@@ -20,6 +20,14 @@ TEST(BudgetTest, ALoopPinsWhatItsOptionsSaid) {
   }
 }
 
+TEST(BudgetTest, ALoopOfManyPeersPinsWhatItsOptionsSaid) {
+  Options options = Options::many_peers(100);
+  options.device = device_name();
+  options.large_bytes = 64 * 1024;
+  const Loop loop{options};
+  EXPECT_EQ(loop.pinned_bytes(), options.budget().total()) << options.budget().to_string();
+}
+
 TEST(BudgetTest, TrafficPinsNoMore) {
   Connected both;
   Inbox inbox{both.server};

@@ -14,6 +14,22 @@ TEST(OptionsTest, TheDefaultsAreValid) {
   EXPECT_NO_THROW(Options{}.validate());
 }
 
+TEST(OptionsTest, ManyPeersMayBeAsManyAsThereMayBePeers) {
+  EXPECT_NO_THROW(Options::many_peers(1).validate());
+  EXPECT_NO_THROW(Options::many_peers(4095).validate());
+  EXPECT_THROW(Options::many_peers(4096).validate(), Error);
+}
+
+TEST(OptionsTest, ManyPeersPinATwentiethOfWhatAPeerPinsByDefault) {
+  const auto a_further_peer = [](Options options) {
+    const std::size_t before = options.budget().total();
+    options.peers += 64;  // whole pages
+    return (options.budget().total() - before) / 64;
+  };
+  EXPECT_LT(a_further_peer(Options::many_peers(1)), a_further_peer(Options{}) / 20);
+  EXPECT_LE(a_further_peer(Options::many_peers(1)), 24U * 1024);
+}
+
 struct Mistake {
   const char* option;
   std::function<void(Options&)> make;
