@@ -49,10 +49,11 @@ class ClientState {
  private:
   enum class Use : std::uint8_t { free, waiting, expired };
   struct Call {
-    CallHandler handler;
+    [[no_unique_address]] CallHandler handler;  // its tail takes the next member
     std::int64_t due = transport::Ticker::never;
     std::int64_t begun = 0;  // ns; 0: its time isn't taken
     MethodStatistics* statistics = nullptr;
+    std::uint64_t request = 0;  // its number on the channel
     std::uint32_t generation = 0;
     Use use = Use::free;
   };
@@ -64,7 +65,12 @@ class ClientState {
   static void closed(void* self, transport::Channel& channel, std::error_code error, std::string_view why);
   void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
   void expire(std::int64_t now_ns) noexcept;
-  void complete_all(std::error_code error) noexcept;
+  /// Without an error: each with what its loss means.
+  void complete_all(std::error_code error = {}) noexcept;
+  /// The channel is ending. Whether the request may have run is told by whether it was posted.
+  std::error_code loss_of(const Call& call) const noexcept {
+    return make_error_code(channel_->was_posted(call.request) ? errc::connection_lost : errc::not_sent);
+  }
   void free_slot(std::uint32_t slot) noexcept {
     Call& call = calls_[slot];
     call.use = Use::free;

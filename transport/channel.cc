@@ -49,7 +49,8 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   frame_limit_ = std::min(headers_size + theirs_.eager_size, longest_frame);
   granted_by_peer_ = theirs.request_depth;
   granted_ = grant_told_ = ours.request_depth;
-  requests_sent_ = requests_received_ = replies_owed_ = 0;
+  requests_sent_ = requests_posted_ = 0;
+  requests_received_ = replies_owed_ = 0;
   ring_.clear();
   frame_ = {};
   error_ = {};

@@ -143,7 +143,7 @@ void Channel::take_bytes(std::span<const std::byte> body) {
 void Channel::note_grant(std::uint32_t granted) noexcept {
   const auto more = static_cast<std::int32_t>(granted - granted_by_peer_);
   if (more <= 0) return;
-  if (granted - requests_sent_ > theirs_.request_depth) return violation("a grant of more than it declared");
+  if (granted - credit_used() > theirs_.request_depth) return violation("a grant of more than it declared");
   granted_by_peer_ = granted;
 }
 

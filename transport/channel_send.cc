@@ -20,7 +20,7 @@ std::error_code code_of(errc error) noexcept {
 
 errc Channel::why_no_request() const noexcept {
   if (!accepts_) return errc::connection_lost;
-  const bool no_credit = requests_sent_ == granted_by_peer_;
+  const bool no_credit = credit_used() == granted_by_peer_;
   ++(no_credit ? engine_.statistics().credit_waits : engine_.statistics().overloaded);
   return no_credit ? errc::no_credit : errc::overloaded;
 }
@@ -171,15 +171,19 @@ std::error_code Channel::send_pieces(std::span<const Slice> pieces, Operation& d
 errc Channel::send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept {
   if (!may_request()) [[unlikely]]
     return why_no_request();
+  ++requests_sent_;  // first: a frame that is full with it is posted within this
   if (!more.empty() || !join_frame(Kind::request, call, bytes)) {
     const Payload payload(bytes, more);
+    errc error{};
     if (payload.size() > theirs_.eager_size) [[unlikely]]
-      return send_large(Kind::large_request, call, payload, nullptr);
-    if (const errc error = queue_eager(Kind::request, 0, call, payload, engine_.request_sends(), nullptr);
-        error != errc{}) [[unlikely]]
+      error = send_large(Kind::large_request, call, payload, nullptr);
+    else
+      error = queue_eager(Kind::request, 0, call, payload, engine_.request_sends(), nullptr);
+    if (error != errc{}) [[unlikely]] {
+      --requests_sent_;
       return error;
+    }
   }
-  ++requests_sent_;
   return {};
 }
 

@@ -169,7 +169,7 @@ class CallHandler {
 /// the server has read the request ends the connection: the server's read meets a key that has been revoked.
 inline constexpr std::chrono::nanoseconds forever{0};
 
-/// A connection to a server. Closing it, or its loss, completes every call. Thread: its Loop's.
+/// A connection to a server. Closing it, or its loss, completes every call, once. Thread: its Loop's.
 class Client {
  public:
   Client() noexcept;
@@ -182,7 +182,8 @@ class Client {
   /// calls wait already), no_credit, no_buffer, message_too_long, connection_lost. Lifetime: a request over
   /// the connection's eager size is read by the server in place: it stays until `done` runs. Completes with:
   /// success; what the handler said (handler_failed, rejected, overloaded); timed_out when `deadline` has
-  /// passed, after which no one touches the request; connection_lost.
+  /// passed, after which no one touches the request; connection_lost, where it may have run or not; not_sent,
+  /// where the connection was lost before the request had left, so that it has not run; cancelled by close().
   template <class Function>
   std::error_code call(MethodId method, Bytes request, Function&& done,
                        std::chrono::nanoseconds deadline = forever) {
