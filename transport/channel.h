@@ -78,6 +78,8 @@ class Channel {
       fail_to_post(error);
   }
   void check_linger(std::int64_t now_ns) noexcept;
+  /// Called once a keep-alive interval. Quiet: nothing has arrived or completed since the last call.
+  void probe_if_quiet() noexcept;
 
   // ---- Sending; errors as in verbena/connection.h, errc{} where all is well ----
   std::error_code send_message(std::span<const std::byte> bytes, Operation* done) noexcept;
@@ -179,6 +181,8 @@ class Channel {
   SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
+  /// A write of no bytes: it touches no memory of the peer's, and completes behind all before it.
+  void queue_empty_write(Operation* done) noexcept;
   void fail_to_post(int error) noexcept;
 
   // channel_receive.cc
@@ -277,6 +281,7 @@ class Channel {
   std::uint32_t granted_ = 0;       // what the peer may send in all
   std::uint32_t grant_told_ = 0;    // what it has been told
   std::uint32_t replies_owed_ = 0;  // requests received and not answered
+  std::uint32_t activity_ = 0;      // frames received and completions met
   // These never wrap: a call may wait for its reply while any number of others pass.
   std::uint64_t requests_sent_ = 0;    // queued; the low half is the credit used
   std::uint64_t requests_posted_ = 0;  // of them, before the last doorbell
@@ -299,6 +304,15 @@ class Channel {
   std::deque<Ordered> ordered_;
   CallKey delivered_{};             // the request whose handler ran last, or runs
   Incoming* delivering_ = nullptr;  // a large one whose handler runs
+
+  struct Probe : Operation {
+    Probe() : Operation(&ended) {}
+    static void ended(Operation* self, std::error_code, std::size_t) noexcept {
+      static_cast<Probe*>(self)->is_under_way = false;
+    }
+    bool is_under_way = false;  // one at a time: there is one place for it in the ring
+  } probe_;
+  std::uint32_t activity_seen_ = 0;
 
   std::error_code error_;
   std::string why_;

@@ -38,6 +38,16 @@ void Channel::queue() noexcept {
   engine_.mark_dirty(*this);
 }
 
+void Channel::queue_empty_write(Operation* done) noexcept {
+  SendSlot& slot = ring_.next();
+  slot.request.opcode = IBV_WR_RDMA_WRITE;
+  slot.request.num_sge = 0;
+  slot.request.send_flags = IBV_SEND_SIGNALED;
+  slot.request.wr.rdma = {0, 0};
+  slot.entry = {done, nullptr, nullptr, 0};
+  queue();
+}
+
 void Channel::finish_frame() noexcept {
   engine_.statistics().messages_sent += frame_.joined();
   ring_.last().pieces[0].length = frame_.length();

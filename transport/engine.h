@@ -18,8 +18,10 @@
 #include "core/queue_pair_manager.h"
 #include "transport/channel.h"
 #include "transport/hello.h"
+#include "transport/keep_alive.h"
 #include "transport/large_area.h"
 #include "transport/receives.h"
+#include "transport/ticker.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
 #include "verbena/snapshot.h"
@@ -29,13 +31,6 @@ class io_context;
 }
 
 namespace verbena::transport {
-
-/// Something that time matters to; the engine calls it when `due` has passed. Not owned.
-struct Ticker {
-  static constexpr std::int64_t never = INT64_MAX;
-  std::int64_t due = never;  ///< ns of the steady clock
-  void (*tick)(Ticker& self, std::int64_t now_ns) = nullptr;
-};
 
 class Observer;
 
@@ -167,6 +162,7 @@ class Engine {
   std::vector<Channel*> ended_;  // no drain marker could be posted: they end at the next turn
   std::vector<Channel*> lingering_;
   std::vector<Ticker*> tickers_;
+  KeepAlive keep_alive_;
   Statistics statistics_;
   const std::uint32_t number_;  // of the process's loops
   const std::int64_t made_;     // ns
