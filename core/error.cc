@@ -50,6 +50,8 @@ constexpr const char* message_of(errc code) noexcept {
       return "flushed behind an operation that failed";
     case errc::protocol_violation:
       return "the peer sent bytes that the protocol forbids";
+    case errc::not_sent:
+      return "the connection was lost before the request left, it has not run";
     case errc::device_not_found:
       return "there is no such device";
     case errc::device_failed:

@@ -44,7 +44,7 @@ void ClientState::close() noexcept {
   // Nobody reads the large requests from here on; then their callers may have them back.
   for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_call(slot);
   connection_.close();
-  complete_all(make_error_code(was_open ? errc::cancelled : errc::connection_lost));
+  complete_all(was_open ? make_error_code(errc::cancelled) : std::error_code{});
 }
 
 [[gnu::cold]] std::error_code ClientState::why_no_slot() noexcept {
@@ -68,6 +68,7 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
   }
   free_.pop_back();
   call.use = Use::waiting;
+  call.request = channel_->requests_sent();
   ++in_flight_;
   MethodStatistics& statistics = statistics_of(method);
   call.statistics = &statistics;
@@ -313,9 +314,10 @@ void ClientState::complete_all(std::error_code error) noexcept {
     call.use = Use::expired;
     call.due = transport::Ticker::never;
     --in_flight_;
-    count_failure(*call.statistics, error);
+    const std::error_code outcome = error ? error : loss_of(call);
+    count_failure(*call.statistics, outcome);
     if (call.begun != 0) count_time(call);
-    call.handler(error, {});
+    call.handler(outcome, {});
     if (!ending && !*alive) return;
   }
 }
@@ -325,7 +327,7 @@ void ClientState::closed(void* self, transport::Channel&, std::error_code error,
   const auto handler = std::exchange(client.closed_handler, {});
   client.free_.clear();
   const auto alive = client.alive_;
-  client.complete_all(make_error_code(errc::connection_lost));
+  client.complete_all();
   if (handler && *alive) handler(error, why);  // it may destroy the client
 }
 

@@ -62,10 +62,11 @@ class ClientState {
     std::uint32_t taken = 0;  ///< those of them that were taken
   };
   struct Call {
-    CallHandler handler;
+    [[no_unique_address]] CallHandler handler;  // its tail takes the next member
     std::int64_t due = transport::Ticker::never;
     std::int64_t begun = 0;  // ns; 0: its time isn't taken
     MethodStatistics* statistics = nullptr;
+    std::uint64_t request = 0;  // its number on the channel
     std::uint32_t generation = 0;
     Use use = Use::free;
     bool is_cancelled = false;
@@ -86,7 +87,12 @@ class ClientState {
   void complete(Call& call, std::error_code error, Bytes payload) noexcept;
   static std::error_code error_of(const transport::CallHeader& reply) noexcept;
   void expire(std::int64_t now_ns) noexcept;
-  void complete_all(std::error_code error) noexcept;
+  /// Without an error: each with what its loss means.
+  void complete_all(std::error_code error = {}) noexcept;
+  /// The channel is ending. Whether the request may have run is told by whether it was posted.
+  std::error_code loss_of(const Call& call) const noexcept {
+    return make_error_code(channel_->was_posted(call.request) ? errc::connection_lost : errc::not_sent);
+  }
   void free_slot(std::uint32_t slot) noexcept {
     Call& call = calls_[slot];
     call.use = Use::free;

@@ -33,6 +33,7 @@ Failed kind_of(errc error) noexcept {
     case errc::overloaded:
       return Failed::overloaded;
     case errc::connection_lost:
+    case errc::not_sent:
       return Failed::connection_lost;
     default:
       return Failed::other;

@@ -44,21 +44,22 @@ constexpr std::uint32_t sends_per_peer(const Options& options) {
          + control_reserve                               // credits
          + options.send_depth                            // the program's operations
          + 2 * signal_interval(options)                  // completed, but not yet announced
+         + 1                                             // a keep-alive probe
          + 1;  // the one that announces them when the connection is closed
 }
 /// Messages of any kind are queued while fewer are under way: a peer that goes on without acknowledging
-/// anything is given up there, and the reads and the last one still find their places.
+/// anything is given up there, and the reads, the probe and the last one still find their places.
 constexpr std::uint32_t eager_limit(const Options& options) {
-  return sends_per_peer(options) - max_large_pieces * options.large_depth - 1;
+  return sends_per_peer(options) - max_large_pieces * options.large_depth - 1 - 1;
 }
 /// What the program starts, starts while fewer than so many sends are under way: the peer's window alone
 /// doesn't bound it (the peer may declare any, and grants come back before sends are announced), and what has
 /// a reserve of its own always finds its place.
 constexpr std::uint32_t request_limit(const Options& options) {
-  return options.request_depth + options.send_depth + signal_interval(options);
+  return options.request_depth + options.send_depth + signal_interval(options) + 1;  // and a probe
 }
 constexpr std::uint32_t one_sided_limit(const Options& options) {
-  return options.send_depth + 2 * signal_interval(options);
+  return options.send_depth + 2 * signal_interval(options) + 1;  // and a probe
 }
 constexpr std::size_t completions(const Options& options) {
   return options.peers * (std::size_t{sends_per_peer(options)} + 1)  // and the drain marker

@@ -49,7 +49,9 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   frame_limit_ = std::min(headers_size + theirs_.eager_size, longest_frame);
   granted_by_peer_ = theirs.request_depth;
   granted_ = grant_told_ = ours.request_depth;
-  requests_sent_ = requests_received_ = replies_owed_ = 0;
+  requests_sent_ = requests_posted_ = 0;
+  requests_received_ = replies_owed_ = 0;
+  ++activity_;  // the first interval isn't a whole one
   ring_.clear();
   frame_ = {};
   error_ = {};
@@ -73,15 +75,7 @@ void Channel::fail(std::error_code error, std::string why) noexcept {
 
 void Channel::close() noexcept {
   if (state_ != State::open || is_closing()) return;
-  if (!ring_.is_empty()) {  // a write of nothing, whose completion announces all before it
-    SendSlot& slot = ring_.next();
-    slot.request.opcode = IBV_WR_RDMA_WRITE;
-    slot.request.num_sge = 0;
-    slot.request.send_flags = IBV_SEND_SIGNALED;
-    slot.request.wr.rdma = {0, 0};
-    slot.entry = {};
-    queue();
-  }
+  if (!ring_.is_empty()) queue_empty_write(nullptr);  // its completion announces all before it
   flush();
   if (state_ != State::open) return;
   constexpr std::int64_t linger_ns = 1'000'000'000;

@@ -85,10 +85,13 @@ class Channel {
   void flush() noexcept {
     if (!ring_.has_queued() || state_ != State::open) return;
     close_frame();
+    requests_posted_ = requests_sent_;
     if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
       fail_to_post(error);
   }
   void check_linger(std::int64_t now_ns) noexcept;
+  /// Called once a keep-alive interval. Quiet: nothing has arrived or completed since the last call.
+  void probe_if_quiet() noexcept;
 
   // ---- Sending; errors as in verbena/connection.h, errc{} where all is well ----
   std::error_code send_message(std::span<const std::byte> bytes, Operation* done) noexcept;
@@ -96,6 +99,12 @@ class Channel {
   errc send_request(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept {
     return send_credited(Kind::request, call, bytes, more);
   }
+  /// Requests and messages queued since the connection was made: right after send_request(), the number of
+  /// that one.
+  std::uint64_t requests_sent() const noexcept { return requests_sent_; }
+  /// Whether the request of this number has been handed to the device. From then on only its reply tells
+  /// whether it has run.
+  bool was_posted(std::uint64_t request) const noexcept { return request <= requests_posted_; }
   /// Never short of a receive at the peer, nor of a buffer here: the caller answers a request that it has
   /// received.
   errc send_reply(const CallHeader& call, Bytes bytes, std::span<const Bytes> more = {}) noexcept;
@@ -164,10 +173,11 @@ class Channel {
   // channel_send.cc
   /// Whether a message of the request class may be sent, and why not.
   bool may_request() const noexcept {
-    return accepts_ && requests_sent_ != granted_by_peer_ && ring_.size() < request_limit_;
+    return accepts_ && credit_used() != granted_by_peer_ && ring_.size() < request_limit_;
   }
   errc why_no_request() const noexcept;
   errc send_credited(Kind kind, const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept;
+  std::uint32_t credit_used() const noexcept { return static_cast<std::uint32_t>(requests_sent_); }
   MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
     return {kind, 0, epoch_, granted_, token, 0};
   }
@@ -194,6 +204,8 @@ class Channel {
   SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
+  /// A write of no bytes: it touches no memory of the peer's, and completes behind all before it.
+  void queue_empty_write(Operation* done) noexcept;
   void fail_to_post(int error) noexcept;
 
   // channel_receive.cc
@@ -294,11 +306,14 @@ class Channel {
 
   // Credits, cumulative modulo 2^32.
   std::uint32_t granted_by_peer_ = 0;
-  std::uint32_t requests_sent_ = 0;
   std::uint32_t requests_received_ = 0;
   std::uint32_t granted_ = 0;       // what the peer may send in all
   std::uint32_t grant_told_ = 0;    // what it has been told
   std::uint32_t replies_owed_ = 0;  // requests received and not answered
+  std::uint32_t activity_ = 0;      // frames received and completions met
+  // These never wrap: a call may wait for its reply while any number of others pass.
+  std::uint64_t requests_sent_ = 0;    // queued; the low half is the credit used
+  std::uint64_t requests_posted_ = 0;  // of them, before the last doorbell
 
   const std::uint32_t request_limit_;    // the same for messages and requests
   const std::uint32_t one_sided_limit_;  // of entries in the ring, when one more is started
@@ -320,6 +335,15 @@ class Channel {
   std::vector<ReplyWindow*> windows_;
   CallKey delivered_{};             // the request whose handler ran last, or runs
   Incoming* delivering_ = nullptr;  // a large one whose handler runs
+
+  struct Probe : Operation {
+    Probe() : Operation(&ended) {}
+    static void ended(Operation* self, std::error_code, std::size_t) noexcept {
+      static_cast<Probe*>(self)->is_under_way = false;
+    }
+    bool is_under_way = false;  // one at a time: there is one place for it in the ring
+  } probe_;
+  std::uint32_t activity_seen_ = 0;
 
   std::error_code error_;
   std::string why_;

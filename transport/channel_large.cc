@@ -42,7 +42,7 @@ errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
   outgoing.is_request = kind == Kind::large_request;
   outgoing.slot = call.slot;
   outgoing.in_use = true;
-  if (needs_credit(kind)) ++requests_sent_;
+  if (kind == Kind::large_message) ++requests_sent_;  // send_request() has counted its own
   return {};
 }
 

@@ -83,6 +83,7 @@ void Channel::on_message(const std::byte* frame, std::size_t length) {
   if (!is_known(static_cast<std::uint8_t>(header.kind))) return violation("a message of unknown kind");
   note_grant(header.granted);
   ++engine_.statistics().frames_received;
+  ++activity_;
   const std::span<const std::byte> rest(frame + sizeof header, length - sizeof header);
   if (header.flags & packed_flag) return take_records(header, {frame, length});
   take_record(header.kind, header.token, rest);
@@ -170,13 +171,14 @@ void Channel::take_bytes(std::span<const std::byte> body) {
 void Channel::note_grant(std::uint32_t granted) noexcept {
   const auto more = static_cast<std::int32_t>(granted - granted_by_peer_);
   if (more <= 0) return;
-  if (granted - requests_sent_ > theirs_.request_depth) return violation("a grant of more than it declared");
+  if (granted - credit_used() > theirs_.request_depth) return violation("a grant of more than it declared");
   granted_by_peer_ = granted;
 }
 
 void Channel::on_sent(const ibv_wc& completion) noexcept {
   const std::uint32_t count = ring_.completed_by(completion.wr_id);
   if (count == 0) return;
+  ++activity_;
   if (completion.status == IBV_WC_SUCCESS) [[likely]]
     return complete_up_to(count);
   if (state_ != State::open) return;  // completes when drained

@@ -20,7 +20,7 @@ std::error_code code_of(errc error) noexcept {
 
 errc Channel::why_no_request() const noexcept {
   if (!accepts_) return errc::connection_lost;
-  const bool no_credit = requests_sent_ == granted_by_peer_;
+  const bool no_credit = credit_used() == granted_by_peer_;
   ++(no_credit ? engine_.statistics().credit_waits : engine_.statistics().overloaded);
   return no_credit ? errc::no_credit : errc::overloaded;
 }
@@ -36,6 +36,16 @@ void Channel::queue() noexcept {
   close_frame();
   ring_.push();
   engine_.mark_dirty(*this);
+}
+
+void Channel::queue_empty_write(Operation* done) noexcept {
+  SendSlot& slot = ring_.next();
+  slot.request.opcode = IBV_WR_RDMA_WRITE;
+  slot.request.num_sge = 0;
+  slot.request.send_flags = IBV_SEND_SIGNALED;
+  slot.request.wr.rdma = {0, 0};
+  slot.entry = {done, nullptr, nullptr, 0};
+  queue();
 }
 
 void Channel::finish_frame() noexcept {
@@ -172,17 +182,20 @@ errc Channel::send_credited(Kind kind, const CallHeader& call, Bytes bytes,
                             std::span<const Bytes> more) noexcept {
   if (!may_request()) [[unlikely]]
     return why_no_request();
+  ++requests_sent_;  // first: a frame that is full with it is posted within this
   if (!more.empty() || !join_frame(kind, call, bytes)) {
     const Payload payload(bytes, more);
-    if (payload.size() > theirs_.eager_size) [[unlikely]] {
-      return kind == Kind::request ? send_large(Kind::large_request, call, payload, nullptr)
-                                   : errc::message_too_long;
-    }
-    if (const errc error = queue_eager(kind, 0, call, payload, engine_.request_sends(), nullptr);
-        error != errc{}) [[unlikely]]
+    errc error{};
+    if (payload.size() <= theirs_.eager_size) [[likely]]
+      error = queue_eager(kind, 0, call, payload, engine_.request_sends(), nullptr);
+    else
+      error = kind == Kind::request ? send_large(Kind::large_request, call, payload, nullptr)
+                                    : errc::message_too_long;
+    if (error != errc{}) [[unlikely]] {
+      --requests_sent_;
       return error;
+    }
   }
-  ++requests_sent_;
   return {};
 }
 

@@ -91,10 +91,12 @@ Engine::Engine(asio::io_context* context, Options options)
       slots_(options_.peers, sends_per_peer(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
       dirty_(std::make_unique<Channel*[]>(options_.peers)),
+      keep_alive_(options_.keep_alive, channels_),
       number_(next_number()),
       made_(core::monotonic_ns()),
       asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
   ended_.reserve(options_.peers);
+  if (options_.keep_alive.count() != 0) add(keep_alive_);
   if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
   short_of_room_.reserve(options_.peers);
   if (context)

@@ -19,6 +19,7 @@
 #include "core/queue_pair_manager.h"
 #include "transport/channel.h"
 #include "transport/hello.h"
+#include "transport/keep_alive.h"
 #include "transport/large_area.h"
 #include "transport/receives.h"
 #include "transport/send_ring.h"
@@ -176,6 +177,7 @@ class Engine {
   std::vector<Channel*> lingering_;
   std::vector<Channel*> short_of_room_;
   std::vector<Ticker*> tickers_;
+  KeepAlive keep_alive_;
   Statistics statistics_;
   const std::uint32_t number_;  // of the process's loops
   const std::int64_t made_;     // ns

@@ -84,6 +84,8 @@ void Options::validate() const {
   require("ack_timeout_exponent", unsigned{ack_timeout_exponent}, 1u, 31u);
   require("retries", unsigned{retries}, 0u, 6u);
   require("latency_sample", latency_sample, 0u, 1'000'000'000u);
+  require("keep_alive (ms)", keep_alive.count(), decltype(keep_alive.count()){0},
+          decltype(keep_alive.count()){3'600'000});
   require("connect_timeout (ms)", connect_timeout.count(), decltype(connect_timeout.count()){1},
           decltype(connect_timeout.count()){3'600'000});
 }

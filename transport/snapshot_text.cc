@@ -24,6 +24,7 @@ constexpr CounterName counters[] = {
     {"one_sided_operations", "Puts, gets and atomics started.", &Statistics::one_sided_operations},
     {"one_sided_bytes", "Bytes of puts, gets and atomics.", &Statistics::one_sided_bytes},
     {"credit_messages_sent", "Messages that only granted credit.", &Statistics::credit_messages_sent},
+    {"keep_alives_sent", "Probes of quiet connections.", &Statistics::keep_alives_sent},
     {"large_messages_read", "Payloads read from the peer's memory.", &Statistics::large_messages_read},
     {"credit_waits", "Messages and calls refused for lack of credit.", &Statistics::credit_waits},
     {"overloaded", "Operations refused because a declared depth was used up.", &Statistics::overloaded},

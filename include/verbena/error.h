@@ -22,7 +22,7 @@ enum class errc {
   message_too_long,
 
   // The connection died: reconnect.
-  connection_lost = 100,  ///< the peer is gone, or the link
+  connection_lost = 100,  ///< the peer is gone, or the link; what was under way may have been carried out
   connection_refused,     ///< nobody listens there, or the peer said no; the text has its reason
   protocol_mismatch,      ///< the peer speaks another version, or isn't Verbena
   retry_exceeded,         ///< the peer's device stopped acknowledging
@@ -33,6 +33,7 @@ enum class errc {
   local_length,           ///< a message was longer than the receive it met
   flushed,                ///< it stood behind an operation that failed; see that one's error
   protocol_violation,     ///< the peer sent bytes that the protocol forbids
+  not_sent,               ///< the connection was lost before the request left: it has not run
 
   // The device died, or can't be had: choose another, or mend the machine.
   device_not_found = 200,

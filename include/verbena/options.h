@@ -63,6 +63,12 @@ struct Options {
   std::uint8_t ack_timeout_exponent = 14;
   /// Further tries; at most 6.
   std::uint8_t retries = 3;
+  /// A connection on which nothing has arrived or completed for so long is probed, by an empty write; 0:
+  /// never. So a dead host, or a cut link, ends a quiet connection (retry_exceeded) within
+  /// 2 × keep_alive + 4 × 4.096 µs × 2^ack_timeout_exponent × (retries + 1), by default 3.1 s. The 4 is what
+  /// devices may add to a timeout. The peer's device answers, not its program: one that hangs, or is stopped,
+  /// keeps its connections; deadlines find that. The loop has to be polled or run. At most an hour.
+  std::chrono::milliseconds keep_alive{1000};
 
   /// Calls of which one has its time taken (Loop::snapshot()), by chance: 1 is every call, 0 none. Taking it
   /// reads the clock twice a side.

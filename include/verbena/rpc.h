@@ -129,7 +129,7 @@ struct StreamOptions {
   Ticket* ticket = nullptr;
 };
 
-/// A connection to a server. Closing it, or its loss, completes every call. Thread: its Loop's.
+/// A connection to a server. Closing it, or its loss, completes every call, once. Thread: its Loop's.
 class Client {
  public:
   Client() noexcept;
@@ -142,7 +142,8 @@ class Client {
   /// calls wait already), no_credit, no_buffer, message_too_long, connection_lost. Lifetime: a request over
   /// the connection's eager size is read by the server in place: it stays until `done` runs. Completes with:
   /// success; what the handler said (handler_failed, rejected, overloaded); timed_out when `deadline` has
-  /// passed, after which no one touches the request; connection_lost.
+  /// passed, after which no one touches the request; connection_lost, where it may have run or not; not_sent,
+  /// where the connection was lost before the request had left, so that it has not run; cancelled by close().
   template <class Function>
   std::error_code call(MethodId method, Bytes request, Function&& done,
                        std::chrono::nanoseconds deadline = forever) {

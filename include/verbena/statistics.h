@@ -25,6 +25,7 @@ struct Statistics {
   std::uint64_t one_sided_operations = 0;  ///< put, get, fetch_add, compare_swap that were started
   std::uint64_t one_sided_bytes = 0;
   std::uint64_t credit_messages_sent = 0;
+  std::uint64_t keep_alives_sent = 0;  ///< on connections where nothing else happened: Options::keep_alive
   std::uint64_t large_messages_read = 0;
   std::uint64_t credit_waits = 0;        ///< messages and calls refused with no_credit: the peer is behind
   std::uint64_t overloaded = 0;          ///< what was refused with overloaded: a declared depth is used up

@@ -18,9 +18,10 @@ const std::vector<errc> every_errc{errc::timed_out,          errc::cancelled,   
                                    errc::connection_refused, errc::protocol_mismatch, errc::retry_exceeded,
                                    errc::receiver_not_ready, errc::remote_access,     errc::remote_operation,
                                    errc::local_protection,   errc::local_length,      errc::flushed,
-                                   errc::protocol_violation, errc::device_not_found,  errc::device_failed,
-                                   errc::memlock_too_small,  errc::address_in_use,    errc::address_unusable,
-                                   errc::invalid_argument,   errc::invalid_state,     errc::not_supported};
+                                   errc::protocol_violation, errc::not_sent,          errc::device_not_found,
+                                   errc::device_failed,      errc::memlock_too_small, errc::address_in_use,
+                                   errc::address_unusable,   errc::invalid_argument,  errc::invalid_state,
+                                   errc::not_supported};
 
 /// The error that a failed verb throws.
 Error thrown_for(std::string_view verb, int error, std::string_view details = {}) {
@@ -49,6 +50,7 @@ TEST(ErrorTest, EachCodeHasAMessageOfItsOwnWithoutAFullStop) {
 TEST(ErrorTest, ACodeTellsWhatDied) {
   EXPECT_EQ(died(errc::timed_out), Died::operation);
   EXPECT_EQ(died(errc::flushed), Died::connection);
+  EXPECT_EQ(died(errc::not_sent), Died::connection);
   EXPECT_EQ(died(errc::memlock_too_small), Died::device);
   EXPECT_EQ(died(errc::invalid_state), Died::programmer);
 }

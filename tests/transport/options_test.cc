@@ -70,6 +70,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Mistake{"ack_timeout_exponent", [](Options& o) { o.ack_timeout_exponent = 32; }},
                     Mistake{"retries", [](Options& o) { o.retries = 7; }},
                     Mistake{"latency_sample", [](Options& o) { o.latency_sample = 1'000'000'001; }},
+                    Mistake{"keep_alive", [](Options& o) { o.keep_alive = milliseconds{-1}; }},
+                    Mistake{"keep_alive", [](Options& o) { o.keep_alive = hours{2}; }},
                     Mistake{"connect_timeout", [](Options& o) { o.connect_timeout = milliseconds{0}; }},
                     Mistake{"connect_timeout", [](Options& o) { o.connect_timeout = hours{2}; }}));
 

@@ -29,6 +29,8 @@ class RudePeer {
     (append(bytes, std::as_bytes(std::span(&parts, 1))), ...);
     return say(std::span<const std::byte>(bytes));
   }
+  /// Its device acknowledges nothing any more; its socket stays open.
+  void fall_silent() { endpoint_.to(IBV_QPS_ERR); }
   /// Memory that the listener may read.
   Buffer& memory() { return *memory_; }
   const transport::Hello& server() const { return server_; }
