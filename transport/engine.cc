@@ -25,17 +25,19 @@ namespace asio = boost::asio;
 
 /// What of the engine is Asio's.
 struct Engine::Asio {
-  explicit Asio(asio::io_context* given, int descriptor)
+  Asio(asio::io_context* given, int descriptor, int inbox)
       : own(given ? nullptr : std::make_unique<asio::io_context>(1)),
         context(given ? *given : *own),
         work(context.get_executor()),
         completions(context, ::dup(descriptor)),
+        posts(context, ::dup(inbox)),
         timer(context) {}
   ~Asio() { *alive = false; }
   std::unique_ptr<asio::io_context> own;
   asio::io_context& context;
   asio::executor_work_guard<asio::io_context::executor_type> work;
   asio::posix::stream_descriptor completions;  // a duplicate: closing it leaves the channel's own open
+  asio::posix::stream_descriptor posts;        // so is this
   asio::steady_timer timer;
   bool waiting = false;
   std::shared_ptr<bool> alive =
@@ -94,9 +96,10 @@ Engine::Engine(asio::io_context* context, Options options)
       keep_alive_(options_.keep_alive, channels_),
       number_(next_number()),
       made_(core::monotonic_ns()),
-      asio_(std::make_unique<Asio>(context, completions_.descriptor())) {
+      asio_(std::make_unique<Asio>(context, completions_.descriptor(), inbox_->descriptor())) {
   ended_.reserve(options_.peers);
   if (options_.keep_alive.count() != 0) add(keep_alive_);
+  watch_inbox();
   if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
   short_of_room_.reserve(options_.peers);
   if (context)
@@ -106,6 +109,7 @@ Engine::Engine(asio::io_context* context, Options options)
 }
 
 Engine::~Engine() {
+  inbox_->close();  // first: what it destroys may belong to connections
   // What was sent leaves first, within close()'s bound.
   for (const auto& channel : channels_) channel->close();
   while (!lingering_.empty()) {
@@ -136,6 +140,7 @@ std::size_t Engine::turn() {
   std::array<ibv_wc, 32> batch;
   const int count = completions_.poll(batch);
   for (int i = 0; i < count; ++i) take(batch[static_cast<std::size_t>(i)]);
+  const std::size_t ran = inbox_->is_quiet() ? 0 : run_posted();
   receives_.post_if_due();
   if (!ended_.empty()) [[unlikely]]
     end_channels();
@@ -146,7 +151,7 @@ std::size_t Engine::turn() {
   }
   flush();  // after all that runs handlers
   turning_ = false;
-  return count > 0 ? static_cast<std::size_t>(count) : 0;
+  return ran + (count > 0 ? static_cast<std::size_t>(count) : 0);
 }
 
 void Engine::flush_dirty() noexcept {
@@ -297,7 +302,7 @@ bool Engine::arm_and_look() {
 }
 
 void Engine::sleep() {
-  if (arm_and_look()) return;
+  if (arm_and_look() || !inbox_->sleep()) return;
   ++statistics_.sleeps;
   std::int64_t due =
       core::monotonic_ns() + 100'000'000;  // nothing is worth sleeping longer without a look around
@@ -331,6 +336,7 @@ void Engine::pump() {
   if (arm_and_look()) {
     idle_since_ = core::monotonic_ns();
   }
+  if (!inbox_->sleep()) return wake();
   ++statistics_.sleeps;
   std::int64_t due = now + 100'000'000;
   for (const Ticker* ticker : tickers_) due = std::min(due, ticker->due);
@@ -342,6 +348,23 @@ void Engine::pump() {
     turn();
     if (asio_->waiting) asio_->completions.cancel();  // its handler pumps
   });
+}
+
+// The mark that it sleeps is taken away here: so it must not stay asleep.
+std::size_t Engine::run_posted() noexcept {
+  if (asleep_) wake();
+  return inbox_->run();
+}
+
+// Readable only where the loop was asleep: the turn that follows looks into the inbox.
+void Engine::watch_inbox() {
+  asio_->posts.async_wait(asio::posix::stream_descriptor::wait_read,
+                          [this, alive = asio_->alive](const boost::system::error_code& error) {
+                            if (!*alive || error) return;
+                            inbox_->consume_event();
+                            if (asleep_) wake();
+                            watch_inbox();
+                          });
 }
 
 // Another handler of the given context has queued something: it leaves now, not with the next event.

@@ -19,6 +19,7 @@
 #include "core/queue_pair_manager.h"
 #include "transport/channel.h"
 #include "transport/hello.h"
+#include "transport/inbox.h"
 #include "transport/keep_alive.h"
 #include "transport/large_area.h"
 #include "transport/receives.h"
@@ -53,7 +54,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // ---- Turning ----
-  /// Flushes, polls once, runs what completed, flushes. Returns how many completions it met.
+  /// Flushes, polls once, runs what completed and what was posted, flushes. Returns how many of both.
   std::size_t turn();
   void flush() noexcept {
     if (dirty_count_ != 0) flush_dirty();
@@ -132,6 +133,7 @@ class Engine {
   std::unique_ptr<CallCounters> call_counters;
   Snapshot snapshot() const;
   boost::asio::io_context& context() noexcept;
+  const std::shared_ptr<Inbox>& inbox() const noexcept { return inbox_; }
   /// False once the engine is gone: for handlers in a given io_context, which may outlive it.
   std::shared_ptr<const bool> alive() const noexcept;
   void add(Ticker& ticker) { tickers_.push_back(&ticker); }
@@ -152,6 +154,8 @@ class Engine {
   void pump();
   void wake() noexcept;
   void look_at_descriptors();
+  std::size_t run_posted() noexcept;
+  void watch_inbox();
 
   Options options_;
   std::unique_ptr<core::Device> device_;
@@ -191,6 +195,7 @@ class Engine {
   bool turning_ = false;
   bool stopped_ = false;
   bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer
+  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
   std::unique_ptr<Asio> asio_;
   std::unique_ptr<Observer> observer_;  // null: not observable
 };

@@ -44,6 +44,9 @@ const Statistics& Loop::statistics() const noexcept {
 Snapshot Loop::snapshot() const {
   return engine_->snapshot();
 }
+Poster Loop::poster() const noexcept {
+  return Poster(engine_->inbox());
+}
 boost::asio::io_context& Loop::context() noexcept {
   return engine_->context();
 }

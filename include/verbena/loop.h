@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "verbena/memory.h"
 #include "verbena/options.h"
+#include "verbena/poster.h"
 #include "verbena/snapshot.h"
 #include "verbena/statistics.h"
 
@@ -20,7 +22,7 @@ namespace verbena {
 
 /// One Loop a thread; nothing is shared between two of them. All that belongs to a Loop (connections,
 /// operations, calls, regions) is used in its thread only and destroyed before it. Handlers run inside poll()
-/// and run(), and must not call those.
+/// and run(), and must not call those. The way in from other threads is post().
 class Loop {
  public:
   /// Opens the device, registers the pools. Throws Error: device_not_found, memlock_too_small,
@@ -34,7 +36,7 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   /// One turn: completes what is complete, runs handlers, sends what they queued. Never blocks.
-  /// Returns how many completions it met.
+  /// Returns how many completions it met and posted functions it ran.
   std::size_t poll();
   /// Sends what is queued, without looking for completions: for a program that spins on its own memory.
   void flush();
@@ -47,6 +49,14 @@ class Loop {
   void run_until(Predicate done) {
     while (!done()) step();
   }
+
+  /// Runs `function()` in the loop's thread, soon: see Poster::post. Thread: any, but not once the Loop is
+  /// being destroyed; a Poster may be used even then.
+  template <class Function>
+  void post(Function&& function) {
+    poster().post(std::forward<Function>(function));
+  }
+  Poster poster() const noexcept;
 
   Memory& memory() noexcept { return memory_; }
   const Options& options() const noexcept;
