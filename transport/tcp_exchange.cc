@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -80,6 +81,18 @@ std::string path_of(const Engine& engine, const std::string& remark) {
                      engine.options().request_depth);
 }
 
+/// Throws Error where a connection would run out of descriptors on its way: a device takes some for a moment.
+/// The sentence has to fit into a refusal.
+void require_descriptors(int like) {
+  std::array<int, 4> taken;
+  for (int& descriptor : taken) descriptor = ::dup(like);
+  const bool enough = std::ranges::all_of(taken, [](int descriptor) { return descriptor >= 0; });
+  for (const int descriptor : taken) {
+    if (descriptor >= 0) ::close(descriptor);
+  }
+  if (!enough) throw Error(errc::overloaded, "the server may open no more files; raise its `ulimit -n`");
+}
+
 // ---- The listening side ----
 
 class Arrival final : public TcpMeeting {
@@ -102,6 +115,7 @@ class Arrival final : public TcpMeeting {
     Hello refusal;
     refusal.kind = HelloKind::refuse;
     try {
+      require_descriptors(socket_.native_handle());
       berth_ = engine_.reserve();
       ours_ = engine_.make_hello(HelloKind::accept, *berth_.queue_pair);
       refusal.device_kind = ours_.device_kind;
