@@ -277,10 +277,10 @@ Client connect(Loop& loop, std::string_view address);
 /// still sends in answer to the old one reaches nobody.
 ///
 /// It gives up, and says so by on_closed, after policy.tries in a row, and at once where another try would
-/// meet the same: protocol_mismatch, protocol_violation, or a device that is gone. The
-/// first connection is tried once; its failure is `done`'s. A host's name is looked up anew for each try,
-/// which blocks the loop as long as that takes; an IP address never does. Throws Error (invalid_argument)
-/// where the policy is out of range, and as connect() does.
+/// meet the same: protocol_mismatch, protocol_violation, or a device that is gone. The first connection is
+/// tried once; its failure is `done`'s. A host's name is looked up anew for each try, which blocks the loop
+/// as long as that takes; an IP address never does. Throws Error (invalid_argument) where the policy is out
+/// of range, and as connect() does. Thread: the Loop's, as all of it.
 void connect(Loop& loop, std::string_view address, const ReconnectPolicy& policy,
              Handler<void(const Error*, Client)> done);
 /// Runs the loop until it is connected; throws Error.
