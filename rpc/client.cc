@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <optional>
+#include <random>
+#include <string>
 #include <utility>
 
 #include "rpc/client_state.h"
@@ -66,6 +68,12 @@ bool Client::is_open() const noexcept {
 void Client::on_closed(Handler<void(std::error_code, std::string_view)> handler) {
   if (state_) state_->closed_handler = std::move(handler);
 }
+void Client::on_reconnected(Handler<void()> handler) {
+  if (state_) state_->reconnected_handler = std::move(handler);
+}
+std::uint64_t Client::reconnections() const noexcept {
+  return state_ ? state_->reconnections() : 0;
+}
 void Client::close() noexcept {
   if (state_) state_->close();
 }
@@ -91,6 +99,32 @@ void connect(Loop& loop, std::string_view address, Handler<void(const Error*, Cl
 
 Client connect(Loop& loop, std::string_view address) {
   return Client{std::make_unique<ClientState>(loop, verbena::connect(loop, address))};
+}
+
+namespace {
+
+Client reconnecting(Loop& loop, Connection connection, std::string address, const ReconnectPolicy& policy) {
+  auto state = std::make_unique<ClientState>(loop, std::move(connection));
+  state->reconnect(std::move(address), policy, std::random_device{}());
+  return Client{std::move(state)};
+}
+
+}  // namespace
+
+void connect(Loop& loop, std::string_view address, const ReconnectPolicy& policy,
+             Handler<void(const Error*, Client)> done) {
+  policy.validate();
+  verbena::connect(loop, address,
+                   [&loop, address = std::string(address), policy, done = std::move(done)](
+                       const Error* error, Connection connection) {
+                     if (error) return done(error, Client{});
+                     done(nullptr, reconnecting(loop, std::move(connection), address, policy));
+                   });
+}
+
+Client connect(Loop& loop, std::string_view address, const ReconnectPolicy& policy) {
+  policy.validate();
+  return reconnecting(loop, verbena::connect(loop, address), std::string(address), policy);
 }
 
 }  // namespace verbena::rpc

@@ -2,6 +2,7 @@
 #include "rpc/client_state.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "core/monotonic_ns.h"
@@ -14,21 +15,54 @@ using transport::Kind;
 ClientState::ClientState(Loop& loop, Connection connection)
     : loop_(loop),
       connection_(std::move(connection)),
-      channel_(connection_.channel()),
-      serial_(channel_ ? channel_->serial() : 0),
       statistics_(MethodTable::of(loop.engine())),
       sampler_(loop.options().latency_sample) {
-  const std::uint32_t depth = channel_ ? std::min(loop.options().call_depth, channel_->call_depth()) : 0;
+  const std::uint32_t depth = loop.options().call_depth;
   calls_.resize(depth);
   free_.reserve(depth);
   expiring_.reserve(depth);
-  for (std::uint32_t slot = depth; slot > 0; --slot) free_.push_back(slot - 1);
   deadlines_.owner = this;
   deadlines_.tick = [](transport::Ticker& self, std::int64_t now) {
     static_cast<Deadlines&>(self).owner->expire(now);
   };
   loop_.engine().add(deadlines_);
-  if (channel_) channel_->calls = {this, &deliver, &place, &closed};
+  attach();
+}
+
+void ClientState::attach() noexcept {
+  assert(in_flight_ == 0);
+  channel_ = connection_.channel();
+  free_.clear();
+  owes_word_ = false;
+  if (!channel_) return;
+  serial_ = channel_->serial();
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) {
+    if (calls_[slot].use != Use::free) free_slot(slot);  // its reply's receive went with the old channel
+  }
+  free_.clear();
+  const auto depth = std::min(static_cast<std::uint32_t>(calls_.size()), channel_->call_depth());
+  for (std::uint32_t slot = depth; slot > 0; --slot) free_.push_back(slot - 1);
+  channel_->calls = {this, &deliver, &place, &closed};
+}
+
+void ClientState::reconnect(std::string address, const ReconnectPolicy& policy, std::uint32_t seed) {
+  reconnector_ = std::make_unique<Reconnector>(*this, std::move(address), policy, seed);
+  if (!connection_.is_open())  // already lost, and nobody heard
+    reconnector_->begin(make_error_code(errc::connection_lost), "the connection was lost at once");
+}
+
+void ClientState::adopt(Connection connection) {
+  connection_ = std::move(connection);
+  attach();
+  auto handler = std::exchange(reconnected_handler, {});
+  if (!handler) return;
+  const auto alive = alive_;
+  handler();
+  if (*alive && !reconnected_handler) reconnected_handler = std::move(handler);
+}
+
+void ClientState::give_up(std::error_code error, std::string_view why) {
+  if (const auto handler = std::exchange(closed_handler, {})) handler(error, why);
 }
 
 ClientState::~ClientState() {
@@ -38,6 +72,8 @@ ClientState::~ClientState() {
 }
 
 void ClientState::close() noexcept {
+  if (reconnector_) reconnector_->stop();
+  closed_handler = {};  // it is the user's own doing, also in the midst of a loss
   if (!channel_ || channel_->serial() != serial_) return connection_.close();  // closed() has been told
   const bool was_open = channel_->is_open();
   channel_->calls = {};  // one that is ending by itself would still tell us
@@ -324,11 +360,12 @@ void ClientState::complete_all(std::error_code error) noexcept {
 
 void ClientState::closed(void* self, transport::Channel&, std::error_code error, std::string_view why) {
   auto& client = *static_cast<ClientState*>(self);
-  const auto handler = std::exchange(client.closed_handler, {});
   client.free_.clear();
   const auto alive = client.alive_;
   client.complete_all();
-  if (handler && *alive) handler(error, why);  // it may destroy the client
+  if (!*alive) return;
+  if (client.reconnector_ && client.reconnector_->begin(error, why)) return;
+  client.give_up(error, why);
 }
 
 }  // namespace verbena::rpc

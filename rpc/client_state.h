@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rpc/method_table.h"
+#include "rpc/reconnector.h"
 #include "rpc/sampler.h"
 #include "transport/channel.h"
 #include "transport/engine.h"
@@ -50,7 +51,15 @@ class ClientState {
   Loop& loop() noexcept { return loop_; }
   void close() noexcept;
 
+  /// From now on the loss of its connection isn't its end.
+  void reconnect(std::string address, const ReconnectPolicy& policy, std::uint32_t seed);
+  std::uint64_t reconnections() const noexcept { return reconnector_ ? reconnector_->successes() : 0; }
+  // For the reconnector. The user's handler, which each runs last, may destroy this.
+  void adopt(Connection connection);
+  void give_up(std::error_code error, std::string_view why);
+
   Handler<void(std::error_code, std::string_view)> closed_handler;
+  Handler<void()> reconnected_handler;
 
  private:
   enum class Use : std::uint8_t { free, waiting, expired };
@@ -83,6 +92,9 @@ class ClientState {
                                 std::span<std::byte>& into);
   static void closed(void* self, transport::Channel& channel, std::error_code error, std::string_view why);
   Call* find(const transport::CallHeader& reply) noexcept;
+  /// The open channel's calls are this client's. Generations go on: what comes late, however late, finds
+  /// nothing.
+  void attach() noexcept;
   void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
   void complete(Call& call, std::error_code error, Bytes payload) noexcept;
   static std::error_code error_of(const transport::CallHeader& reply) noexcept;
@@ -122,10 +134,10 @@ class ClientState {
 
   Loop& loop_;
   Connection connection_;
-  transport::Channel* channel_;  // the connection's, also while it is ending
-  std::uint32_t serial_;
-  std::vector<Call> calls_;
-  std::vector<std::uint32_t> free_;
+  transport::Channel* channel_ = nullptr;  // the connection's, also while it is ending
+  std::uint32_t serial_ = 0;
+  std::vector<Call> calls_;          // call_depth of our options; the peer's may be less, and change
+  std::vector<std::uint32_t> free_;  // of those that the peer has room for
   struct Expiring {
     std::int64_t due;
     std::uint32_t slot;
@@ -139,6 +151,7 @@ class ClientState {
   std::uint64_t last_method_ = UINT64_MAX;  // no MethodId at first
   Sampler sampler_;
   Deadlines deadlines_;
+  std::unique_ptr<Reconnector> reconnector_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // a handler may destroy this
 };
 

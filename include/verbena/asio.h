@@ -102,6 +102,15 @@ auto async_connect(Loop& loop, std::string address, Token&& token) {
       std::forward<Token>(token));
 }
 
+/// The same for a client that comes back by itself.
+template <class Token>
+auto async_connect(Loop& loop, std::string address, const ReconnectPolicy& policy, Token&& token) {
+  return verbena::detail::async_connect<Client>(
+      loop,
+      [&loop, address, policy](auto done) { verbena::rpc::connect(loop, address, policy, std::move(done)); },
+      std::forward<Token>(token));
+}
+
 /// `std::vector<std::byte> reply = co_await async_call(client, method, request, use_awaitable);` The reply is
 /// copied out, since a coroutine outlives the handler. Throws std::system_error with the call's error.
 template <class Token>

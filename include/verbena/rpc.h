@@ -19,6 +19,7 @@
 #include "verbena/codec.h"
 #include "verbena/connection.h"
 #include "verbena/pieces.h"
+#include "verbena/reconnect.h"
 #include "verbena/reply.h"
 #include "verbena/reply_stream.h"
 
@@ -222,8 +223,17 @@ class Client {
   std::size_t eager_size() const noexcept;
   /// Pieces that a longer request may have.
   std::size_t most_pieces() const noexcept;
+  /// False too while it is connecting again.
   bool is_open() const noexcept;
+  /// `void(std::error_code, std::string_view why)`: once, after its calls have completed: when the connection
+  /// is lost, or, with a ReconnectPolicy, when it gives up. Not after close().
   void on_closed(Handler<void(std::error_code, std::string_view)> handler);
+  /// Runs each time that a client with a ReconnectPolicy is connected again; calls may be made from then on.
+  /// It may close or destroy the client.
+  void on_reconnected(Handler<void()> handler);
+  /// How many times it was.
+  std::uint64_t reconnections() const noexcept;
+  /// Its calls complete with `cancelled`. It doesn't connect again.
   void close() noexcept;
   std::string peer() const;
   std::string explain() const;
@@ -253,6 +263,20 @@ class Client {
 void connect(Loop& loop, std::string_view address, Handler<void(const Error*, Client)> done);
 /// Runs the loop until it is connected; throws Error.
 Client connect(Loop& loop, std::string_view address);
+/// A client that comes back by itself when its connection is lost. The calls in flight complete once, with
+/// connection_lost or not_sent; calls made until it is connected again return connection_lost at once:
+/// nothing is queued in secret, and nothing is sent twice. The new connection is a new epoch: what the server
+/// still sends in answer to the old one reaches nobody.
+///
+/// It gives up, and says so by on_closed, after policy.tries in a row, and at once where another try would
+/// meet the same: protocol_mismatch, protocol_violation, or a device that is gone. The first connection is
+/// tried once; its failure is `done`'s. A host's name is looked up anew for each try, which blocks the loop
+/// as long as that takes; an IP address never does. Throws Error (invalid_argument) where the policy is out
+/// of range, and as connect() does. Thread: the Loop's, as all of it.
+void connect(Loop& loop, std::string_view address, const ReconnectPolicy& policy,
+             Handler<void(const Error*, Client)> done);
+/// Runs the loop until it is connected; throws Error.
+Client connect(Loop& loop, std::string_view address, const ReconnectPolicy& policy);
 
 namespace detail {
 

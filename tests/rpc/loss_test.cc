@@ -149,6 +149,7 @@ TEST_F(LossOfManyTest, AHandlerMayCloseTheClientWhileItsCallsComplete) {
   loops.until("the end", [&] { return server.connections() == 0 && client.in_flight() == 0; });
   loops.settle();
   EXPECT_EQ(times, 1);
+  EXPECT_FALSE(closed) << "not after close()";
   expect_each_completed_once();
   EXPECT_EQ(outcomes[0].error, code(errc::connection_lost));
   EXPECT_EQ(outcomes[1].error, code(errc::not_sent));

@@ -86,6 +86,21 @@ TEST_F(TokensTest, ACoroutineConnectsAndCalls) {
   }(calls, address));
 }
 
+TEST_F(TokensTest, ACoroutineConnectsWithAPolicy) {
+  run([](Calls& ends, const std::string& where) -> awaitable<void> {
+    const rpc::ReconnectPolicy policy{.tries = 3};
+    rpc::Client client = co_await rpc::async_connect(ends.client_loop, where, policy, use_awaitable);
+    expect_equal(co_await rpc::async_call(client, echo, message(8), use_awaitable), message(8));
+    std::error_code error;
+    try {
+      co_await rpc::async_connect(ends.client_loop, where, rpc::ReconnectPolicy{.factor = 0}, use_awaitable);
+    } catch (const Error& failure) {
+      error = failure.code();
+    }
+    EXPECT_EQ(error, code(errc::invalid_argument));
+  }(calls, address));
+}
+
 TEST_F(TokensTest, ACoroutineCallsWithNestedValuesAndWithNothing) {
   int beats = 0;
   calls.server.on<Beat>([&] { ++beats; });
