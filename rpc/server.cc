@@ -15,7 +15,8 @@ namespace verbena::rpc {
 class ServerState {
  public:
   ServerState(Loop& loop, std::string_view address)
-      : statistics_(MethodTable::of(loop.engine())),
+      : loop_(loop),
+        statistics_(MethodTable::of(loop.engine())),
         sampler_(loop.options().latency_sample),
         listener_(listen(loop, address, [this](Connection connection) { welcome(std::move(connection)); })) {}
   ~ServerState() {
@@ -31,6 +32,7 @@ class ServerState {
     last_ = nullptr;
   }
   void name(MethodId method, std::string_view name) { statistics_.name(Role::server, method, name); }
+  Loop& loop() const noexcept { return loop_; }
   std::uint16_t port() const noexcept { return listener_.port(); }
   std::size_t connections() const noexcept {
     return static_cast<std::size_t>(std::ranges::count_if(connections_, &Connection::is_open));
@@ -89,6 +91,7 @@ class ServerState {
     return &found->second;
   }
 
+  Loop& loop_;
   MethodTable& statistics_;
   Sampler sampler_;
   std::unordered_map<MethodId, Method> methods_;
@@ -105,6 +108,9 @@ void Server::on(MethodId method, MethodHandler handler) {
 }
 void Server::name(MethodId method, std::string_view name) {
   state_->name(method, name);
+}
+Loop& Server::loop() const noexcept {
+  return state_->loop();
 }
 std::uint16_t Server::port() const noexcept {
   return state_->port();

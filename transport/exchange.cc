@@ -29,6 +29,10 @@ std::unique_ptr<ListenerState> listen_for_peers(Engine& engine, const Address& a
   const auto shared = std::make_shared<Accept>(std::move(accept));
   const auto remark = std::make_shared<std::string>();
   if (!wants_cm(engine, address)) return listen_over_tcp(engine, address, shared, remark);
+  if (engine.options().share_port) {
+    *remark = " (not by rdma_cm: it can't share a port, as Options::share_port asks)";
+    return listen_over_tcp(engine, address, shared, remark);
+  }
   // TCP chooses a free port; rdma_cm has ports of its own, and another's may be the same: then again.
   for (int attempts = 10;; --attempts) {
     auto tcp = listen_over_tcp(engine, address, shared, remark);

@@ -180,6 +180,11 @@ class TcpListener final : public ListenerState {
         remark_(std::move(remark)) {
     acceptor_.open(endpoint.protocol());
     acceptor_.set_option(tcp::acceptor::reuse_address(true));
+    if (engine.options().share_port) {
+      using ReusePort =
+          asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;  // Asio has no name for it
+      acceptor_.set_option(ReusePort(true));
+    }
     acceptor_.bind(endpoint);
     acceptor_.listen();
     keep_spare();

@@ -56,6 +56,10 @@ struct Options {
   bool busy_poll = false;
   std::chrono::microseconds spin{50};
 
+  /// Listens at a port that other loops of this user may listen at too, each with this set: the kernel
+  /// spreads the peers over them. Over TCP alone: rdma_cm can't share a port. rpc::ServerGroup sets it.
+  bool share_port = false;
+
   /// From connect() to a connection or an error; also how long a listener waits for the peer's part
   /// of it.
   std::chrono::milliseconds connect_timeout{3000};

@@ -28,7 +28,8 @@ namespace verbena::rpc {
 class ClientState;
 class ServerState;
 
-/// Handlers run on the loop and should be short. `request` is valid during the handler.
+/// Handlers run on the loop and should be short; verbena/handlers.h has others. `request` is valid during the
+/// handler.
 using MethodHandler = Handler<void(Bytes request, Reply& reply)>;
 
 class Server {
@@ -59,6 +60,7 @@ class Server {
 
   std::uint16_t port() const noexcept;
   std::size_t connections() const noexcept;
+  Loop& loop() const noexcept;
 
  private:
   std::unique_ptr<ServerState> state_;
