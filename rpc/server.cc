@@ -20,6 +20,7 @@ class ServerState {
         sampler_(loop.options().latency_sample),
         listener_(listen(loop, address, [this](Connection connection) { welcome(std::move(connection)); })) {}
   ~ServerState() {
+    methods_.clear();  // first: those that owe answers may still give them
     for (Connection& connection : connections_) {
       if (transport::Channel* channel = connection.channel()) channel->calls = {};
     }
