@@ -130,7 +130,8 @@ TEST_F(ContextTest, ALoopThatSleepsUsesNoProcessor) {
   const std::uint64_t before = client_loop.statistics().turns;
   const auto end = Clock::now() + 300ms;
   run_until("300 ms", [&] { return Clock::now() > end; });
-  EXPECT_LT(client_loop.statistics().turns - before, 100U);
+  EXPECT_LT(client_loop.statistics().turns - before, 1000U)
+      << "a loop that polls turns 100,000 times in that time";
 }
 
 TEST_F(ContextTest, TheContextOutlivesItsLoops) {
