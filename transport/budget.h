@@ -35,7 +35,7 @@ constexpr std::size_t receives(const Options& options) {
 /// Of few requests under way not so many go unannounced: their slots are memory that a quiet peer has
 /// touched.
 constexpr std::uint32_t signal_interval(const Options& options) {
-  return std::clamp(options.request_depth / 4, 1u, longest_signal_interval);
+  return std::clamp((options.request_depth + options.send_depth) / 8, 1u, longest_signal_interval);
 }
 constexpr std::uint32_t sends_per_peer(const Options& options) {
   return options.request_depth                           // requests and messages
