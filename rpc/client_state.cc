@@ -186,8 +186,8 @@ transport::Place ClientState::place(void* self, const CallHeader& reply, std::si
   return transport::Place::nowhere;
 }
 
-// Its slot is free already: the handler may call anew, or destroy this.
-inline void ClientState::complete(Call& call, std::error_code error, Bytes payload) noexcept {
+// The handler may call anew, or destroy this.
+void ClientState::complete(Call& call, std::error_code error, Bytes payload) noexcept {
   --in_flight_;
   call.statistics->bytes_in += payload.size();
   if (call.begun != 0) [[unlikely]]
@@ -226,16 +226,14 @@ void ClientState::end_stream(Call& call) noexcept {
 }
 
 void ClientState::take_part(const CallHeader& part, Bytes payload) {
-  if (part.slot >= calls_.size()) return;
-  Call& call = calls_[part.slot];
-  if (call.generation != part.generation || call.use != Use::waiting || !call.stream) return;  // given up
+  Call* const found = find(Ticket{part.slot, part.generation});
+  if (!found || !found->stream) return;  // given up
+  Call& call = *found;
   if (call.stream->ahead == call.stream->window) [[unlikely]] {
     // More than it was told that we take. Its reply will find nobody.
     channel_->revoke_call(part.slot);
-    call.use = Use::expired;
-    call.due = transport::Ticker::never;
     stop_stream(part.slot);
-    return complete(call, make_error_code(errc::protocol_violation), {});
+    return complete_early(call, make_error_code(errc::protocol_violation));
   }
   ++call.stream->ahead;
   call.statistics->bytes_in += payload.size();
@@ -248,16 +246,19 @@ void ClientState::take_part(const CallHeader& part, Bytes payload) {
 }
 
 void ClientState::consumed(Ticket ticket, std::uint32_t parts) noexcept {
-  if (ticket.slot >= calls_.size()) return;
-  Call& call = calls_[ticket.slot];
-  if (call.use != Use::waiting || call.generation != ticket.generation || !call.stream) return;
-  Stream& stream = *call.stream;
+  Call* const call = find(ticket);
+  if (!call || !call->stream) return;
+  Stream& stream = *call->stream;
   stream.taken = std::min(stream.taken + parts, stream.ahead);
-  if (stream.taken >= (stream.window + 1) / 2) tell_taken(ticket.slot);
+  if (stream.is_word_due()) tell_taken(ticket.slot);
 }
 
-// Half a window at a time, so that a part costs no message of its own. Tried again with the next tick where
-// there is no credit.
+// There was no credit: tried again with the next tick.
+void ClientState::tell_later() noexcept {
+  owes_word_ = true;
+  deadlines_.due = INT64_MIN;
+}
+
 void ClientState::tell_taken(std::uint32_t slot) noexcept {
   Call& call = calls_[slot];
   if (!channel_ || channel_->serial() != serial_) return;
@@ -266,8 +267,7 @@ void ClientState::tell_taken(std::uint32_t slot) noexcept {
   if (error == errc{}) {
     call.stream->ahead -= std::exchange(call.stream->taken, 0);
   } else if (channel_->is_open()) {
-    owes_word_ = true;
-    deadlines_.due = INT64_MIN;
+    tell_later();
   }
 }
 
@@ -277,7 +277,7 @@ void ClientState::tell_all_taken() noexcept {
     if (!call.stream) continue;
     if (call.use == Use::expired) {
       stop_stream(slot);
-    } else if (call.use == Use::waiting && call.stream->taken >= (call.stream->window + 1) / 2) {
+    } else if (call.use == Use::waiting && call.stream->is_word_due()) {
       tell_taken(slot);
     }
   }
@@ -290,17 +290,15 @@ void ClientState::stop_stream(std::uint32_t slot) noexcept {
   if (channel_->send_more(slot, call.generation, -1) == errc{}) {
     call.stream.reset();
   } else if (channel_->is_open()) {
-    owes_word_ = true;
-    deadlines_.due = INT64_MIN;
+    tell_later();
   }
 }
 
 void ClientState::cancel(Ticket ticket) noexcept {
-  if (ticket.slot >= calls_.size()) return;
-  Call& call = calls_[ticket.slot];
-  if (call.use != Use::waiting || call.generation != ticket.generation) return;
-  call.is_cancelled = true;
-  call.due = deadlines_.due = INT64_MIN;
+  Call* const call = find(ticket);
+  if (!call) return;
+  call->is_cancelled = true;
+  call->due = deadlines_.due = INT64_MIN;
   loop_.engine().wake_if_asleep();
 }
 
@@ -330,15 +328,10 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     if (call.use != Use::waiting || call.generation != next.generation)
       continue;  // a handler has closed the client
     if (transport::Channel* channel = connection_.channel()) channel->revoke_call(next.slot);
-    call.use = Use::expired;
-    call.due = transport::Ticker::never;
-    --in_flight_;
     call.reply_into = {};
     if (call.stream) stop_stream(next.slot);
     const errc why = std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out;
-    count_failure(*call.statistics, why);
-    if (call.begun != 0) count_time(call);
-    call.handler(make_error_code(why), {});
+    complete_early(call, make_error_code(why));
   }
 }
 
@@ -347,13 +340,7 @@ void ClientState::complete_all(std::error_code error) noexcept {
   const bool ending = !*alive;  // called by the destructor: then it's no sign of a handler
   for (Call& call : calls_) {
     if (call.use != Use::waiting) continue;
-    call.use = Use::expired;
-    call.due = transport::Ticker::never;
-    --in_flight_;
-    const std::error_code outcome = error ? error : loss_of(call);
-    count_failure(*call.statistics, outcome);
-    if (call.begun != 0) count_time(call);
-    call.handler(outcome, {});
+    complete_early(call, error ? error : loss_of(call));
     if (!ending && !*alive) return;
   }
 }

@@ -69,6 +69,8 @@ class ClientState {
     bool manual = false;
     std::uint32_t ahead = 0;  ///< parts that have come and of which the server hasn't been told
     std::uint32_t taken = 0;  ///< those of them that were taken
+    /// Half a window at a time, so that a part costs no message of its own.
+    bool is_word_due() const noexcept { return taken >= (window + 1) / 2; }
   };
   struct Call {
     [[no_unique_address]] CallHandler handler;  // its tail takes the next member
@@ -92,11 +94,23 @@ class ClientState {
                                 std::span<std::byte>& into);
   static void closed(void* self, transport::Channel& channel, std::error_code error, std::string_view why);
   Call* find(const transport::CallHeader& reply) noexcept;
+  /// The call under way that is named so; or nullptr.
+  Call* find(Ticket ticket) noexcept {
+    if (ticket.slot >= calls_.size()) return nullptr;
+    Call& call = calls_[ticket.slot];
+    return call.use == Use::waiting && call.generation == ticket.generation ? &call : nullptr;
+  }
   /// The open channel's calls are this client's. Generations go on: what comes late, however late, finds
   /// nothing.
   void attach() noexcept;
   void take_reply(const transport::CallHeader& call, Bytes payload) noexcept;
   void complete(Call& call, std::error_code error, Bytes payload) noexcept;
+  /// Completes it, though its reply may still come: its place isn't free before.
+  void complete_early(Call& call, std::error_code error) noexcept {
+    call.use = Use::expired;
+    call.due = transport::Ticker::never;
+    complete(call, error, {});
+  }
   static std::error_code error_of(const transport::CallHeader& reply) noexcept;
   void expire(std::int64_t now_ns) noexcept;
   /// Without an error: each with what its loss means.
@@ -129,6 +143,7 @@ class ClientState {
   void tell_taken(std::uint32_t slot) noexcept;
   void tell_all_taken() noexcept;
   void stop_stream(std::uint32_t slot) noexcept;
+  void tell_later() noexcept;
   static void count_time(Call& call) noexcept;
   std::error_code why_no_slot() noexcept;
 

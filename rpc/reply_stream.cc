@@ -13,10 +13,16 @@ using transport::ReplyWindow;
 
 /// Stays where it is: the channel knows it.
 struct ReplyStream::State : ReplyWindow {
-  State(Reply&& owed, transport::Engine& its) : loop_engine(its), reply(std::move(owed)) {
+  State(Reply&& owed, transport::Engine& its) : engine(its), reply(std::move(owed)) {
     changed = [](ReplyWindow& self) noexcept { static_cast<State&>(self).wake(); };
     tick = [](Ticker& self, std::int64_t) { static_cast<State&>(self).wake(); };
   }
+  ~State() {
+    stop_waiting();
+    if (channel) channel->remove_window(*this);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   bool would_wait() const noexcept {
     return channel && channel->is_open() && !is_given_up && (room == 0 || !channel->has_credit());
@@ -25,13 +31,12 @@ struct ReplyStream::State : ReplyWindow {
   // looking with each tick; or for nothing but the end of on_writable().
   void wait() {
     if (would_wait() && room == 0) return stop_waiting();
-    if (engine) return;
-    engine = &loop_engine;
+    if (std::exchange(is_ticking, true)) return;
     due = INT64_MIN;
-    engine->add(*this);
+    engine.add(*this);
   }
   void stop_waiting() noexcept {
-    if (transport::Engine* its = std::exchange(engine, nullptr)) its->remove(*this);
+    if (std::exchange(is_ticking, false)) engine.remove(*this);
   }
   // The handler may destroy this.
   void wake() noexcept {
@@ -42,11 +47,11 @@ struct ReplyStream::State : ReplyWindow {
     handler();
   }
 
-  transport::Engine& loop_engine;
+  transport::Engine& engine;
   Reply reply;
   bool is_stream = false;
   Handler<void()> writable;
-  transport::Engine* engine = nullptr;  // that it ticks for
+  bool is_ticking = false;
 };
 
 ReplyStream::ReplyStream(Reply&& reply) {
@@ -94,19 +99,11 @@ void ReplyStream::on_writable(Handler<void()> handler) {
 }
 
 void ReplyStream::finish(Bytes last) noexcept {
-  if (!state_) return;
-  const auto state = std::move(state_);
-  state->stop_waiting();
-  if (state->channel) state->channel->remove_window(*state);
-  state->reply.send(last);
+  if (const auto state = std::move(state_)) state->reply.send(last);
 }
 
 void ReplyStream::fail(errc code) noexcept {
-  if (!state_) return;
-  const auto state = std::move(state_);
-  state->stop_waiting();
-  if (state->channel) state->channel->remove_window(*state);
-  state->reply.fail(code);
+  if (const auto state = std::move(state_)) state->reply.fail(code);
 }
 
 }  // namespace verbena::rpc

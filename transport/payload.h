@@ -16,8 +16,8 @@ class Payload {
   using Bytes = std::span<const std::byte>;
 
   Payload() noexcept = default;
-  Payload(Bytes whole) noexcept
-      : first_(whole), size_(whole.size()) {}  // NOLINT(google-explicit-constructor)
+  Payload(Bytes whole) noexcept  // NOLINT(google-explicit-constructor)
+      : first_(whole), size_(whole.size()) {}
   Payload(Bytes first, std::span<const Bytes> rest) noexcept
       : first_(first), rest_(rest), size_(first.size()) {
     for (const Bytes& piece : rest) size_ += piece.size();
