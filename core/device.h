@@ -23,6 +23,8 @@
 
 namespace verbena::core {
 
+class Lending;
+
 enum class DeviceKind { hca, software };
 
 /// A device that could be opened, as a listing shows it.
@@ -90,6 +92,9 @@ class Device {
   virtual int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) = 0;
   virtual int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) = 0;
   virtual int destroy_qp(ibv_qp* qp) = 0;
+
+  /// Of devices whose peers may read memory where it lies; nullptr where they can't.
+  virtual Lending* lending() noexcept { return nullptr; }
 
   /// 0; or -1 with errno, EAGAIN where `context()->async_fd` is non-blocking and no event waits.
   virtual int get_async_event(ibv_async_event& event) = 0;

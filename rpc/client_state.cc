@@ -78,7 +78,7 @@ void ClientState::close() noexcept {
   const bool was_open = channel_->is_open();
   channel_->calls = {};  // one that is ending by itself would still tell us
   // Nobody reads the large requests from here on; then their callers may have them back.
-  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_call(slot);
+  for (std::uint32_t slot = 0; slot < calls_.size(); ++slot) channel_->revoke_call_now(slot);
   connection_.close();
   complete_all(was_open ? make_error_code(errc::cancelled) : std::error_code{});
 }
@@ -231,7 +231,7 @@ void ClientState::take_part(const CallHeader& part, Bytes payload) {
   Call& call = *found;
   if (call.stream->ahead == call.stream->window) [[unlikely]] {
     // More than it was told that we take. Its reply will find nobody.
-    channel_->revoke_call(part.slot);
+    channel_->revoke_call_now(part.slot);
     stop_stream(part.slot);
     return complete_early(call, make_error_code(errc::protocol_violation));
   }
@@ -327,7 +327,13 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     Call& call = calls_[next.slot];
     if (call.use != Use::waiting || call.generation != next.generation)
       continue;  // a handler has closed the client
-    if (transport::Channel* channel = connection_.channel()) channel->revoke_call(next.slot);
+    transport::Channel* const channel = connection_.channel();
+    if (channel && !channel->revoke_call(next.slot)) {  // its handler reads it at this very moment
+      constexpr std::int64_t look_again_ns = 1'000'000;
+      call.due = now_ns + look_again_ns;
+      deadlines_.due = std::min(deadlines_.due, call.due);
+      continue;
+    }
     call.reply_into = {};
     if (call.stream) stop_stream(next.slot);
     const errc why = std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out;

@@ -47,7 +47,7 @@ void Reply::send(Gather pieces) noexcept {
 Held Reply::hold(Bytes part) {
   Held held;
   if (channel_ && channel_->serial() == serial_ &&
-      channel_->hold_request({slot_, generation_}, held.receive_, held.range_, held.length_)) {
+      channel_->hold_request({slot_, generation_}, part, held.receive_, held.range_, held.length_)) {
     held.channel_ = channel_;
     held.serial_ = serial_;
     held.bytes_ = part;

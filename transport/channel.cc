@@ -52,6 +52,7 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   requests_sent_ = requests_posted_ = 0;
   requests_received_ = replies_owed_ = 0;
   ++activity_;  // the first interval isn't a whole one
+  loans_ = 0;
   ring_.clear();
   frame_ = {};
   error_ = {};
@@ -70,6 +71,7 @@ void Channel::fail(std::error_code error, std::string why) noexcept {
   error_ = error;
   why_ = std::move(why);
   if (close_lifeline) std::exchange(close_lifeline, nullptr)();
+  end_all_loans();  // while there is a queue pair
   engine_.retire(*this);
 }
 
@@ -144,6 +146,13 @@ std::string Channel::explain(std::size_t bytes) const {
   if (bytes <= theirs_.eager_size) {
     return fmt::format("{} bytes: copied through registered buffers (up to {} bytes)", bytes,
                        theirs_.eager_size);
+  }
+  if (bytes <= theirs_.large_bytes && engine_.options().lend && (theirs_.features & borrows_feature)) {
+    return fmt::format(
+        "{} bytes: lent where it lies to its handler, if it is a request in a Region that was allocated; "
+        "else "
+        "read by the receiver (up to {} bytes)",
+        bytes, theirs_.large_bytes);
   }
   if (bytes <= theirs_.large_bytes) {
     return fmt::format("{} bytes: read by the receiver (up to {} bytes)", bytes, theirs_.large_bytes);

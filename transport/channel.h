@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/handle.h"
+#include "core/lending.h"
 #include "core/queue_pair.h"
 #include "transport/frame.h"
 #include "transport/hello.h"
@@ -116,20 +117,24 @@ class Channel {
   void add_window(ReplyWindow& window) { windows_.push_back(&window); }
   void remove_window(ReplyWindow& window) noexcept { std::erase(windows_, &window); }
   /// Keeps the bytes of the request that is being delivered: their place goes to the caller, until
-  /// release_request(). False: it can't be kept any more.
+  /// release_request(). `part` of them moves with them, where they are lent. False: it can't be kept any
+  /// more.
   struct CallKey {
     std::uint32_t slot;
     std::uint32_t generation;
     bool operator==(const CallKey&) const = default;
   };
-  bool hold_request(const CallKey& call, const std::byte*& receive, std::byte*& range,
+  bool hold_request(const CallKey& call, Bytes& part, const std::byte*& receive, std::byte*& range,
                     std::size_t& length) noexcept;
   /// `serial`: of the channel when it was held; also once that has ended.
   void release_request(std::uint32_t serial, const std::byte* receive, std::byte* range,
                        std::size_t length) noexcept;
   /// Call `slot` is given up: the peer can't read its large request any more, and no reply is read into the
-  /// place that it has named. Who is in the middle of that loses the connection.
-  void revoke_call(std::uint32_t slot) noexcept;
+  /// place that it has named. Who is in the middle of that loses the connection; but whoever reads a request
+  /// that is lent to him has a second's time: then this is false, and nothing has been given up yet.
+  bool revoke_call(std::uint32_t slot) noexcept;
+  /// The same at once.
+  void revoke_call_now(std::uint32_t slot) noexcept;
   std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                       Operation& done) noexcept;
   std::error_code get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
@@ -178,20 +183,20 @@ class Channel {
   errc why_no_request() const noexcept;
   errc send_credited(Kind kind, const CallHeader& call, Bytes bytes, std::span<const Bytes> more) noexcept;
   std::uint32_t credit_used() const noexcept { return static_cast<std::uint32_t>(requests_sent_); }
-  MessageHeader header(Kind kind, std::uint32_t token) const noexcept {
-    return {kind, 0, epoch_, granted_, token, 0};
+  MessageHeader header(Kind kind, std::uint32_t token, const core::Loan* loan = nullptr) const noexcept {
+    return {kind, loan ? lent_flag : std::uint8_t{0}, epoch_, granted_, token, loan ? loan->generation : 0};
   }
   /// Queues one eager message, inline or copied. `call`: of kinds that have one; `pool`: where a buffer comes
   /// from. errc{} where all is well.
   errc queue_eager(Kind kind, std::uint32_t token, const CallHeader& call, const Payload& body,
-                   core::BufferPool& pool, Operation* done) noexcept;
+                   core::BufferPool& pool, Operation* done, const core::Loan* loan = nullptr) noexcept;
   /// Adds it to the open frame. False, and nothing done, where it can't.
   bool join_frame(Kind kind, const CallHeader& call, Bytes body) noexcept;
   bool join_frame(Kind kind, const CallHeader& call, const Payload& body, core::BufferPool& pool) noexcept;
   bool grow_frame(core::BufferPool& pool) noexcept;
   void close_frame() noexcept {
     if (!frame_.is_open()) return;
-    if (frame_.joined() > 0 || grant_told_ != granted_) finish_frame();
+    if (frame_.joined() > 0 || grant_told_ != granted_ || frame_.has_release()) finish_frame();
     frame_.close();
   }
   void finish_frame() noexcept;
@@ -219,7 +224,7 @@ class Channel {
   }
   void tell_grant() noexcept;
   void take_records(const MessageHeader& header, std::span<const std::byte> frame);
-  void take_record(Kind kind, std::uint32_t token, std::span<const std::byte> body);
+  void take_record(Kind kind, const MessageHeader& frame, std::span<const std::byte> body);
   void take_call(Kind kind, std::span<const std::byte> body);
   void take_bytes(std::span<const std::byte> body);
   void take_more(const CallHeader& call) noexcept;
@@ -246,6 +251,9 @@ class Channel {
     std::size_t length = 0;
     std::uint32_t generation = 0;
     std::uint32_t slot = 0;
+    core::Loan loan{};
+    std::int64_t recalled = 0;  // ns; 0: it hasn't been tried
+    bool is_lent = false;
     bool is_request = false;
     bool in_use = false;
   };
@@ -260,6 +268,8 @@ class Channel {
     std::byte* memory = nullptr;
     core::Handle<ibv_mr> in_place;  // `memory` is the caller's: registered while it is read to
     bool is_in_place = false;
+    std::uint32_t loan = 0;  // its generation
+    bool is_lent = false;
     bool in_use = false;
     bool read = false;
   };
@@ -270,9 +280,9 @@ class Channel {
   };
   errc send_large(Kind kind, const CallHeader& call, const Payload& bytes, Operation* done) noexcept;
   errc offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing, std::span<const LargeBody> pieces,
-                   std::size_t length) noexcept;
+                   std::size_t length, std::uint32_t lent_key = 0) noexcept;
   Outgoing* free_outgoing() noexcept;
-  void take_large(Kind kind, std::uint32_t token, std::span<const std::byte> body);
+  void take_large(const MessageHeader& header, std::span<const std::byte> body);
   LargeArea& area_of(Kind kind) noexcept;
   errc keep_large_reply(const CallHeader& call, const Payload& bytes) noexcept;
   bool send_large_reply(const CallHeader& call, const Payload& bytes) noexcept;
@@ -286,6 +296,15 @@ class Channel {
   }
   void deliver_ordered();
   void take_release(std::uint32_t token) noexcept;
+  // channel_lent.cc
+  std::uint32_t key_to_lend(Kind kind, const Payload& bytes) noexcept;
+  bool end_loan(Outgoing& outgoing, bool now) noexcept;
+  void end_loan_of(std::uint32_t slot) noexcept;
+  void end_all_loans() noexcept;
+  bool begin_loan(Incoming& incoming);
+  void deliver_lent(Incoming& incoming, std::span<const std::byte> payload);
+  void drop_recalled(Incoming& incoming) noexcept;
+  bool hold_lent(Bytes& part, std::byte*& range, std::size_t& length) noexcept;
   void release(Outgoing& outgoing, std::error_code error) noexcept;
   void abandon_large(std::error_code error) noexcept;
 
@@ -333,8 +352,10 @@ class Channel {
   std::list<WaitingReply> waiting_replies_;   // large ones of ours: for a place or for memory
   std::list<Ordered> ordered_;
   std::vector<ReplyWindow*> windows_;
-  CallKey delivered_{};             // the request whose handler ran last, or runs
-  Incoming* delivering_ = nullptr;  // a large one whose handler runs
+  CallKey delivered_{};              // the request whose handler ran last, or runs
+  Incoming* delivering_ = nullptr;   // a large one whose handler runs …
+  std::span<const std::byte> lent_;  // … and where it lies, if it is lent and not yet held
+  std::uint32_t loans_ = 0;          // of ours that the peer hasn't given back
 
   struct Probe : Operation {
     Probe() : Operation(&ended) {}

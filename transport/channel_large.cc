@@ -29,14 +29,21 @@ Channel::Outgoing* Channel::free_outgoing() noexcept {
 
 // Tells the peer where `pieces` lie. On an error nothing has happened.
 errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
-                          std::span<const LargeBody> pieces, std::size_t length) noexcept {
+                          std::span<const LargeBody> pieces, std::size_t length,
+                          std::uint32_t lent_key) noexcept {
   outgoing.generation = (outgoing.generation + 1) & 0xff'ffff;
-  const std::uint32_t token =
-      token_of(static_cast<std::size_t>(&outgoing - outgoing_.data()), outgoing.generation);
+  const auto place = static_cast<std::uint32_t>(&outgoing - outgoing_.data());
+  if (lent_key != 0) {
+    outgoing.loan = {pieces[0].address, pieces[0].length, lent_key, place,
+                     engine_.device().lending()->generation(*queue_pair_->get(), place)};
+  }
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
-  if (const errc error = queue_eager(kind, token, call, std::as_bytes(pieces), pool, nullptr);
+  if (const errc error = queue_eager(kind, token_of(place, outgoing.generation), call, std::as_bytes(pieces),
+                                     pool, nullptr, lent_key ? &outgoing.loan : nullptr);
       error != errc{})
     return error;
+  outgoing.is_lent = lent_key != 0;
+  loans_ += outgoing.is_lent;
   engine_.statistics().bytes_sent += length - pieces.size_bytes();  // the payload, not its place
   outgoing.length = length;
   outgoing.is_request = kind == Kind::large_request;
@@ -56,6 +63,13 @@ errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes
     return errc::overloaded;
   }
   std::array<LargeBody, max_large_pieces> pieces;
+  if (const std::uint32_t key = key_to_lend(kind, bytes)) {
+    bytes.for_each([&](std::span<const std::byte> whole) {
+      pieces[0] = {reinterpret_cast<std::uint64_t>(whole.data()), static_cast<std::uint32_t>(whole.size()),
+                   key};
+    });
+    return offer_large(kind, call, *outgoing, std::span(pieces).first(1), bytes.size(), key);
+  }
   std::size_t count = 0;
   bool registered = true;
   bytes.for_each([&](std::span<const std::byte> piece) {
@@ -64,7 +78,8 @@ errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes
     registration = engine_.register_memory(piece);
     registered = static_cast<bool>(registration);
     if (registered)
-      pieces[count++] = {reinterpret_cast<std::uint64_t>(piece.data()), piece.size(), registration->rkey, 0};
+      pieces[count++] = {reinterpret_cast<std::uint64_t>(piece.data()),
+                         static_cast<std::uint32_t>(piece.size()), registration->rkey};
   });
   errc error{};
   if (!registered) error = errno == ENOMEM ? errc::memlock_too_small : errc::device_failed;
@@ -86,7 +101,8 @@ bool Channel::send_large_reply(const CallHeader& call, const Payload& bytes) noe
   std::byte* copy = area.take(bytes.size());
   if (!copy) return false;
   bytes.write_to(copy);
-  const LargeBody body{reinterpret_cast<std::uint64_t>(copy), bytes.size(), area.rkey(), 0};
+  const LargeBody body{reinterpret_cast<std::uint64_t>(copy), static_cast<std::uint32_t>(bytes.size()),
+                       area.rkey()};
   if (offer_large(Kind::large_reply, call, *outgoing, {&body, 1}, bytes.size()) != errc{}) {
     area.give(copy, bytes.size());
     return false;
@@ -126,6 +142,8 @@ void Channel::take_release(std::uint32_t token) noexcept {
 
 void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
   for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
+  loans_ -= std::exchange(outgoing.is_lent, false);
+  outgoing.recalled = 0;
   if (outgoing.owned) engine_.large_copies().give(std::exchange(outgoing.owned, nullptr), outgoing.length);
   outgoing.in_use = false;
   if (Operation* done = std::exchange(outgoing.operation, nullptr)) {
@@ -133,7 +151,17 @@ void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
   }
 }
 
-void Channel::revoke_call(std::uint32_t slot) noexcept {
+bool Channel::revoke_call(std::uint32_t slot) noexcept {
+  for (Outgoing& outgoing : outgoing_) {
+    if (outgoing.is_lent && outgoing.is_request && outgoing.slot == slot && !end_loan(outgoing, false))
+      return false;
+  }
+  revoke_call_now(slot);
+  return true;
+}
+
+void Channel::revoke_call_now(std::uint32_t slot) noexcept {
+  end_loan_of(slot);
   for (Outgoing& outgoing : outgoing_) {
     if (outgoing.in_use && outgoing.is_request && outgoing.slot == slot) {
       // The place is taken until its release comes, since that takes a receive of ours.
@@ -146,7 +174,8 @@ void Channel::revoke_call(std::uint32_t slot) noexcept {
   }
 }
 
-void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::byte> body) {
+void Channel::take_large(const MessageHeader& header, std::span<const std::byte> body) {
+  const Kind kind = header.kind;
   CallHeader call{};
   if (is_call(kind)) {
     if (body.size() < sizeof call) return violation("a call shorter than its header");
@@ -154,6 +183,9 @@ void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::by
     body = body.subspan(sizeof call);
   }
   const std::size_t count = body.size() / sizeof(LargeBody);
+  const bool is_lent = header.flags & lent_flag;
+  if (is_lent && (kind != Kind::large_request || count != 1 || !(ours_.features & borrows_feature)))
+    return violation("a loan that was never agreed on");
   if (body.size() % sizeof(LargeBody) != 0 || count == 0 || count > max_large_pieces)
     return violation("a large message without its place");
   const auto free = std::ranges::find_if(incoming_, [](const auto& incoming) { return !incoming->in_use; });
@@ -185,7 +217,7 @@ void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::by
         break;
       case Place::nowhere:
         if (state_ != State::open) return;
-        queue_eager(Kind::release, token, {}, {}, engine_.reply_sends(), nullptr);
+        queue_eager(Kind::release, header.token, {}, {}, engine_.reply_sends(), nullptr);
         return;
     }
   }
@@ -193,7 +225,9 @@ void Channel::take_large(Kind kind, std::uint32_t token, std::span<const std::by
   incoming.read = false;
   incoming.kind = kind;
   incoming.call = call;
-  incoming.token = token;
+  incoming.token = header.token;
+  incoming.is_lent = is_lent;
+  incoming.loan = header.body;
   if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, {}});
   auto& waiting = kind == Kind::large_reply ? waiting_reply_reads_ : waiting_reads_;
   const bool waits = !waiting.empty() && !incoming.is_in_place;  // for memory of the loop's
@@ -208,6 +242,7 @@ LargeArea& Channel::area_of(Kind kind) noexcept {
 
 // One read a piece, one behind the other; the last one's completion is that of all.
 bool Channel::begin_read(Incoming& incoming) noexcept {
+  if (incoming.is_lent) return begin_loan(incoming);
   LargeArea& area = area_of(incoming.kind);
   if (!incoming.is_in_place) incoming.memory = area.take(incoming.length);
   if (!incoming.memory) return false;  // tried again when a range comes back
@@ -215,7 +250,7 @@ bool Channel::begin_read(Incoming& incoming) noexcept {
   std::byte* to = incoming.memory;
   for (std::uint32_t i = 0; i < incoming.piece_count; ++i) {
     const LargeBody& piece = incoming.pieces[i];
-    const auto length = static_cast<std::uint32_t>(piece.length);
+    const std::uint32_t length = piece.length;
     const bool is_last = i + 1 == incoming.piece_count;
     SendSlot& slot = ring_.next();
     slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), length, key};
@@ -275,7 +310,13 @@ void Channel::finish_read(Incoming& incoming) {
 
 void Channel::begin_waiting_reads() noexcept {
   for (auto* waiting : {&waiting_reply_reads_, &waiting_reads_}) {
-    while (state_ == State::open && !waiting->empty() && begin_read(*waiting->front())) waiting->pop_front();
+    while (state_ == State::open && !waiting->empty()) {
+      Incoming* const next = waiting->front();
+      waiting->pop_front();  // first: a lent one's handler runs within this
+      if (begin_read(*next)) continue;
+      waiting->push_front(next);
+      break;
+    }
   }
   send_waiting_replies();
 }
@@ -305,6 +346,7 @@ void Channel::abandon_large(std::error_code error) noexcept {
   }
   for (const auto& incoming : incoming_) {
     incoming->in_place.reset();
+    incoming->is_lent = false;
     if (incoming->in_use && incoming->memory && !incoming->is_in_place)
       area_of(incoming->kind).give(incoming->memory, incoming->length);
     incoming->in_use = false;

@@ -27,6 +27,8 @@ inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
   body = body.subspan(sizeof call);
   engine_.statistics().bytes_received += body.size();
   if (kind == Kind::reply) {
+    if (loans_ != 0) [[unlikely]]
+      end_loan_of(call.slot);
     if (calls.deliver) [[likely]]
       calls.deliver(calls.self, *this, kind, call, body);
     return;
@@ -46,7 +48,7 @@ inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
   tell_grant_if_due();
 }
 
-inline void Channel::take_record(Kind kind, std::uint32_t token, std::span<const std::byte> body) {
+inline void Channel::take_record(Kind kind, const MessageHeader& frame, std::span<const std::byte> body) {
   if (state_ != State::open) return;
   ++engine_.statistics().messages_received;
   if (kind == Kind::reply) return take_call(kind, body);
@@ -64,9 +66,9 @@ inline void Channel::take_record(Kind kind, std::uint32_t token, std::span<const
     case Kind::credit:
       return;
     case Kind::release:
-      return take_release(token);
+      return take_release(frame.token);
     default:
-      return take_large(kind, token, body);
+      return take_large(frame, body);
   }
 }
 
@@ -85,8 +87,12 @@ void Channel::on_message(const std::byte* frame, std::size_t length) {
   ++engine_.statistics().frames_received;
   ++activity_;
   const std::span<const std::byte> rest(frame + sizeof header, length - sizeof header);
+  if (header.flags & released_flag) [[unlikely]] {
+    if (is_large(header.kind) || header.kind == Kind::release) return violation("a message with two tokens");
+    take_release(header.token);
+  }
   if (header.flags & packed_flag) return take_records(header, {frame, length});
-  take_record(header.kind, header.token, rest);
+  take_record(header.kind, header, rest);
 }
 
 // The first record's header is the message's; each further one has its own.
@@ -98,7 +104,7 @@ void Channel::take_records(const MessageHeader& header, std::span<const std::byt
   for (;;) {
     if (!may_be_packed(kind)) return violation("a frame with a record of a kind that stands alone");
     if (body > frame.size() - begin) return violation("a record longer than its frame");
-    take_record(kind, header.token, frame.subspan(begin, body));
+    take_record(kind, header, frame.subspan(begin, body));
     if (serial != serial_ || state_ != State::open) return;
     begin = next_record(static_cast<std::uint32_t>(begin + body)) + sizeof(RecordHeader);
     if (begin > frame.size()) return;
@@ -130,9 +136,10 @@ void Channel::deliver_request(const CallHeader& call, std::span<const std::byte>
   send_reply({call.slot, call.generation, 0, static_cast<std::int32_t>(errc::rejected)}, {});
 }
 
-bool Channel::hold_request(const CallKey& call, const std::byte*& receive, std::byte*& range,
+bool Channel::hold_request(const CallKey& call, Bytes& part, const std::byte*& receive, std::byte*& range,
                            std::size_t& length) noexcept {
   if (call != delivered_) return false;  // its handler has ended
+  if (lent_.data()) return hold_lent(part, range, length);
   if (delivering_) {
     if (!delivering_->memory) return false;  // held already
     range = std::exchange(delivering_->memory, nullptr);

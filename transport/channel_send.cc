@@ -94,7 +94,7 @@ bool Channel::join_frame(Kind kind, const CallHeader& call, const Payload& body,
 }
 
 errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call, const Payload& body,
-                          core::BufferPool& pool, Operation* done) noexcept {
+                          core::BufferPool& pool, Operation* done, const core::Loan* loan) noexcept {
   const bool is_frame = may_be_packed(kind);
   if (is_frame && !done && join_frame(kind, call, body, pool)) return {};
   if (ring_.size() >= eager_limit_) [[unlikely]] {
@@ -113,7 +113,7 @@ errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call
     if (!to) [[unlikely]]
       return errc::no_buffer;
   }
-  write_header(to, header(kind, token));
+  write_header(to, header(kind, token, loan));
   if (is_call(kind)) write_header(to + sizeof(MessageHeader), call);
   body.write_to(to + before_body);
   slot.pieces[0] = {reinterpret_cast<std::uint64_t>(to), static_cast<std::uint32_t>(length),

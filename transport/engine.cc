@@ -89,6 +89,7 @@ Engine::Engine(asio::io_context* context, Options options)
       large_requests_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_LOCAL_WRITE),
       large_replies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_LOCAL_WRITE),
       large_copies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_REMOTE_READ),
+      shared_regions_(*device_, pd_.get()),
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
       slots_(options_.peers, sends_per_peer(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
@@ -140,7 +141,11 @@ std::size_t Engine::turn() {
   std::array<ibv_wc, 32> batch;
   const int count = completions_.poll(batch);
   for (int i = 0; i < count; ++i) take(batch[static_cast<std::size_t>(i)]);
-  const std::size_t ran = inbox_->is_quiet() ? 0 : run_posted();
+  std::size_t ran = inbox_->is_quiet() ? 0 : run_posted();
+  if (std::exchange(try_again_, false)) [[unlikely]] {
+    ++ran;
+    range_came_back();
+  }
   receives_.post_if_due();
   if (!ended_.empty()) [[unlikely]]
     end_channels();
@@ -411,6 +416,7 @@ Hello Engine::make_hello(HelloKind kind, const core::QueuePair& queue_pair) {
   hello.call_depth = static_cast<std::uint16_t>(options_.call_depth);
   hello.large_depth = static_cast<std::uint16_t>(options_.large_depth);
   hello.large_bytes = options_.large_bytes;
+  if (options_.lend && device_->lending()) hello.features = borrows_feature;
   hello.facts = queue_pair.facts();
   std::random_device random;
   hello.epoch = random();
@@ -457,10 +463,10 @@ core::Handle<ibv_mr> Engine::register_memory(std::span<const std::byte> bytes, i
 }
 
 void Engine::range_came_back() noexcept {
-  std::erase_if(short_of_room_, [](Channel* channel) {
-    channel->begin_waiting_reads();
-    return !channel->is_short_of_room();
-  });
+  if (std::exchange(helping_, true)) return try_again_soon();  // a handler that ran within this has given one
+  for (std::size_t i = 0; i < short_of_room_.size(); ++i) short_of_room_[i]->begin_waiting_reads();
+  std::erase_if(short_of_room_, [](const Channel* channel) { return !channel->is_short_of_room(); });
+  helping_ = false;
 }
 
 std::size_t Engine::pinned_bytes() const noexcept {

@@ -24,6 +24,7 @@
 #include "transport/large_area.h"
 #include "transport/receives.h"
 #include "transport/send_ring.h"
+#include "transport/shared_regions.h"
 #include "transport/ticker.h"
 #include "verbena/loop.h"
 #include "verbena/options.h"
@@ -109,6 +110,7 @@ class Engine {
   LargeArea& large_requests() noexcept { return large_requests_; }
   LargeArea& large_replies() noexcept { return large_replies_; }
   LargeArea& large_copies() noexcept { return large_copies_; }
+  SharedRegions& shared_regions() noexcept { return shared_regions_; }
   core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes,
                                        int access = IBV_ACCESS_REMOTE_READ) noexcept;
   /// Keeps the receive of the message that is being delivered; nullptr where that doesn't lie in one.
@@ -122,6 +124,8 @@ class Engine {
       short_of_room_.push_back(&channel);
   }
   void range_came_back() noexcept;
+  /// What waits is tried again with the next turn: a loan is being mapped.
+  void try_again_soon() noexcept { try_again_ = true; }
   std::size_t pinned_bytes() const noexcept;
 
   // ---- The rest ----
@@ -167,6 +171,7 @@ class Engine {
   LargeArea large_requests_;
   LargeArea large_replies_;
   LargeArea large_copies_;
+  SharedRegions shared_regions_;
   core::QueuePairManager queue_pairs_;
   SlotStore slots_;
   std::vector<std::unique_ptr<Channel>> channels_;
@@ -192,6 +197,8 @@ class Engine {
   std::int64_t looked_ = 0;
   std::byte* delivered_ = nullptr;  // the receive of the message that is being delivered …
   bool delivered_is_held_ = false;  // … which somebody keeps
+  bool try_again_ = false;
+  bool helping_ = false;  // those that are short of room
   bool turning_ = false;
   bool stopped_ = false;
   bool asleep_ = false;  // in a given context: nothing turns it before its descriptor or its timer

@@ -24,6 +24,7 @@ class OpenFrame {
     first_end_ = end_ = static_cast<std::uint32_t>(length);
     limit_ = limit;
     joined_ = 0;
+    has_release_ = false;
   }
   bool is_open() const noexcept { return data_ != nullptr; }
   bool is_full() const noexcept { return joined_ == most_joined; }
@@ -45,10 +46,22 @@ class OpenFrame {
     data_ = static_cast<std::byte*>(std::memcpy(buffer, data_, end_));
     limit_ = limit;
   }
-  /// Tells the receiver that there are several records, and what is granted by now.
+  /// Of a large message that has been read since the frame was opened. False: it tells of one already.
+  bool release(std::uint32_t token) noexcept {
+    if (has_release_ || !is_open()) return false;
+    has_release_ = true;
+    released_ = token;
+    return true;
+  }
+  bool has_release() const noexcept { return has_release_; }
+  /// Tells the receiver that there are several records, what is granted and what is released by now.
   void write_header_anew(std::uint32_t granted) noexcept {
     MessageHeader header = read_message_header(data_);
     header.granted = granted;
+    if (has_release_) {
+      header.flags |= released_flag;
+      header.token = released_;
+    }
     if (joined_ > 0) {
       header.flags |= packed_flag;
       header.body = first_end_ - static_cast<std::uint32_t>(sizeof header);
@@ -58,6 +71,7 @@ class OpenFrame {
   void close() noexcept {
     data_ = nullptr;
     limit_ = 0;
+    has_release_ = false;
   }
 
  private:
@@ -66,6 +80,8 @@ class OpenFrame {
   std::uint32_t first_end_ = 0;
   std::uint32_t end_ = 0;
   std::uint32_t joined_ = 0;
+  std::uint32_t released_ = 0;
+  bool has_release_ = false;
 };
 
 }  // namespace verbena::transport

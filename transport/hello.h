@@ -15,7 +15,7 @@
 namespace verbena::transport {
 
 inline constexpr std::uint32_t hello_magic = 0x4e425256;  // "VRBN"
-inline constexpr std::uint16_t protocol_version = 1;
+inline constexpr std::uint16_t protocol_version = 2;
 inline constexpr std::size_t hello_size = 192;
 inline constexpr std::size_t proof_size = 32;
 
@@ -27,7 +27,7 @@ struct Hello {
   std::uint16_t version = protocol_version;
   HelloKind kind = HelloKind::offer;
   std::uint8_t device_kind = 0;  ///< core::DeviceKind
-  std::uint32_t features = 0;    ///< none are defined yet
+  std::uint32_t features = 0;    ///< transport/wire.h; those that this side doesn't know are ignored
   std::uint32_t eager_size = 0;
   std::uint16_t request_depth = 0;
   std::uint16_t call_depth = 0;

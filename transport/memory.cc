@@ -5,21 +5,9 @@
 #include <cerrno>
 
 #include "core/error.h"
-#include "core/handle.h"
-#include "core/shared_memory.h"
 #include "transport/engine.h"
 
 namespace verbena {
-namespace transport {
-
-/// What a Region holds: the memory, where it is ours, outlives its registration.
-struct Registration {
-  core::SharedMemory memory;
-  core::Handle<ibv_mr> region;
-};
-
-}  // namespace transport
-
 namespace {
 
 int verbs_access(Access access) {
@@ -52,6 +40,7 @@ Region Memory::allocate(std::size_t length, Access access) {
       device.reg_shared_mr(engine_->pd(), region.registration_->memory.range(), verbs_access(access));
   if (!mr) core::throw_verb_error(device.name(), "ibv_reg_mr", errno, std::to_string(length) + " bytes");
   region.registration_->region = {device, mr};
+  engine_->shared_regions().add(*region.registration_);
   region.bytes_ = region.registration_->memory.bytes().first(length);
   region.local_key_ = mr->lkey;
   region.remote_key_ = mr->rkey;

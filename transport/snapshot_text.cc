@@ -26,6 +26,8 @@ constexpr CounterName counters[] = {
     {"credit_messages_sent", "Messages that only granted credit.", &Statistics::credit_messages_sent},
     {"keep_alives_sent", "Probes of quiet connections.", &Statistics::keep_alives_sent},
     {"large_messages_read", "Payloads read from the peer's memory.", &Statistics::large_messages_read},
+    {"large_messages_lent", "Requests whose handler read them in the peer's memory.",
+     &Statistics::large_messages_lent},
     {"credit_waits", "Messages and calls refused for lack of credit.", &Statistics::credit_waits},
     {"overloaded", "Operations refused because a declared depth was used up.", &Statistics::overloaded},
     {"late_replies", "Replies to calls that had timed out; dropped.", &Statistics::late_replies},

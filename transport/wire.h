@@ -54,19 +54,29 @@ constexpr bool is_call(Kind kind) {
   return static_cast<std::uint8_t>(kind) >= 16;
 }
 
+// Flags of a message.
 /// Other records follow the first one's body.
 inline constexpr std::uint8_t packed_flag = 1;
+/// A large request whose payload the receiver reads where it lies: core/lending.h.
+inline constexpr std::uint8_t lent_flag = 2;
+/// `token` is of a large message that has been read, as if a release of it came before: of kinds that have no
+/// token of their own.
+inline constexpr std::uint8_t released_flag = 4;
+
+// Features of a hello.
+/// This side takes loans.
+inline constexpr std::uint32_t borrows_feature = 1;
 
 /// Begins every message. A message is a *frame* of one record or more: the header's own, and those that were
 /// queued to the same peer before the frame left.
 struct MessageHeader {
   Kind kind;
-  std::uint8_t flags;   ///< packed_flag, or 0
+  std::uint8_t flags;   ///< those above
   std::uint16_t epoch;  ///< of the connection: what comes from an earlier one is dropped
   std::uint32_t
       granted;  ///< messages of the request reserve that the receiver of this may have sent in all, mod 2^32
   std::uint32_t token;  ///< of a large message, and of its release
-  std::uint32_t body;   ///< packed: bytes of the first record's body. Else 0: it is all the rest
+  std::uint32_t body;   ///< packed: bytes of the first record's body; lent: the loan's generation. Else 0
 };
 static_assert(sizeof(MessageHeader) == 16 && std::is_trivially_copyable_v<MessageHeader>);
 
@@ -101,11 +111,10 @@ static_assert(sizeof(CallHeader) == 16 && std::is_trivially_copyable_v<CallHeade
 /// each other.
 struct LargeBody {
   std::uint64_t address;
-  std::uint64_t length;
+  std::uint32_t length;
   std::uint32_t key;
-  std::uint32_t reserved;
 };
-static_assert(sizeof(LargeBody) == 24 && std::is_trivially_copyable_v<LargeBody>);
+static_assert(sizeof(LargeBody) == 16 && std::is_trivially_copyable_v<LargeBody>);
 
 /// Headers are written and read in whole words: a device that copies the words at once needn't wait for
 /// narrower stores to be put together.

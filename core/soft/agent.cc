@@ -170,7 +170,7 @@ void Agent::handle(int socket, Connection& connection, ControlParcel& parcel) {
           message.id, map_peers(parcel.descriptors[0], mappable_length(parcel.descriptors[0]), true));
       return;
     case ControlKind::memory_gone: {
-      const Mapping mapping = connection.peer->remove_memory(message.id);
+      const auto mapping = connection.peer->remove_memory(message.id);
       context_.pause_all();  // nobody uses it any more: the epoch has changed, and all have been between
                              // operations
       return;

@@ -103,6 +103,8 @@ class Context {
   /// that is stopped in the middle of a copy, as by SIGSTOP, has lost its queue pair, and its late copy hits
   /// nothing. False if that can't be had now.
   bool await_accesses(std::uint32_t key);
+  /// See Lending::evict; the borrower has been recalled.
+  void evict(QueuePair& qp, std::uint32_t key);
   /// Before a queue pair is reset or destroyed: its link is dead, and its peer touches nothing or is sealed
   /// off.
   void part(QueuePair& qp);

@@ -14,10 +14,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/lending.h"
+
 namespace verbena::core::soft {
 
 inline constexpr std::uint32_t layout_magic = 0x76726273;  // "srbv" in memory
-inline constexpr std::uint32_t layout_version = 4;
+inline constexpr std::uint32_t layout_version = 5;
 inline constexpr std::size_t cache_line = 64;
 inline constexpr std::size_t page_size = 4096;
 
@@ -188,6 +190,7 @@ struct TargetRequest {
   std::uint32_t compare;     ///< atomics: 1 for compare-and-swap
   std::uint32_t reserved;
 };
+inline constexpr std::uint32_t loan_generations = 0xff'ffff;  ///< a mask: they wrap
 enum class LinkState : std::uint32_t { preparing = 0, ready = 1, dead = 2 };
 
 /// How the owner hears of new entries.
@@ -230,10 +233,15 @@ struct Inbound {
   // Peer to owner: the key of the owner's memory that the peer is touching now: [0] as requester, [1] as
   // responder.
   alignas(cache_line) std::atomic<std::uint64_t> hazard[2];
+  // The same of a loan that the peer reads: apart, since nothing but a recall has to wait for it.
+  alignas(cache_line) std::atomic<std::uint64_t> borrowed;
   // Peer to owner.
   alignas(cache_line) std::atomic<std::uint32_t> wants_event;  ///< the peer sleeps until `progress` moves
   std::atomic<std::uint32_t> not_ready_retries;                ///< the peer's rnr_retry
   alignas(cache_line) std::byte guard_cell;                    ///< what a write by the guard's address hits
+  // Owner to peer: the generation of each place of loans. Stored to by recalls alone, so that the peer's copy
+  // stays in its cache.
+  alignas(cache_line) std::atomic<std::uint32_t> loans[Lending::places];
   /// The ring, which begins with the next page.
   Slot* ring() noexcept { return reinterpret_cast<Slot*>(reinterpret_cast<std::byte*>(this) + page_size); }
 };

@@ -13,8 +13,8 @@
 
 namespace verbena::core::soft {
 
-/// Which of a queue pair's two activities touches the peer's memory: each has a hazard of its own.
-enum class Role : std::uint8_t { requester = 0, responder = 1 };
+/// Which of a queue pair's activities touches the peer's memory: each has a hazard of its own.
+enum class Role : std::uint8_t { requester = 0, responder = 1, borrower = 2 };
 
 /// Guarded as the queue pair is: what sends by the send completion queue's lock, what receives by the receive
 /// completion queue's lock, attaching by both.
@@ -121,7 +121,9 @@ struct Link {
   }
 
  private:
-  std::atomic<std::uint64_t>& hazard(Role role) noexcept { return out->hazard[static_cast<int>(role)]; }
+  std::atomic<std::uint64_t>& hazard(Role role) noexcept {
+    return role == Role::borrower ? out->borrowed : out->hazard[static_cast<int>(role)];
+  }
   /// The word behind the entry must not look like an entry's, and the entry's own payload soon may.
   void clear_following(std::uint32_t slots) noexcept {
     const std::uint32_t mask = out_slots - 1;

@@ -22,14 +22,15 @@ PeerMemory PeerProcess::memory(std::uint32_t id) noexcept {
   const std::lock_guard guard(memory_lock_);
   for (const Memory& memory : memories_) {
     if (memory.id != id) continue;
-    return {memory.pending, static_cast<std::byte*>(memory.mapping.get()), memory.mapping.size()};
+    if (memory.pending) return {true, nullptr, 0};
+    return {false, static_cast<std::byte*>(memory.mapping->get()), memory.mapping->size()};
   }
   constexpr std::size_t most = 4096;  // mappings of one peer: a runaway peer can't fill our address space
   if (memories_.size() >= most) return {false, nullptr, 0};
   ControlMessage request;
   request.kind = ControlKind::memory_request;
   request.id = id;
-  if (send_control(out.get(), request) == 0) memories_.push_back({id, true, {}});
+  if (send_control(out.get(), request) == 0) memories_.push_back({id, true, nullptr});
   return {true, nullptr, 0};
 }
 
@@ -38,16 +39,26 @@ void PeerProcess::add_memory(std::uint32_t id, Mapping mapping) {
   for (Memory& memory : memories_) {
     if (memory.id != id || !memory.pending) continue;
     memory.pending = false;
-    memory.mapping = std::move(mapping);
+    memory.mapping = std::make_shared<const Mapping>(std::move(mapping));
     return;
   }
 }
 
-Mapping PeerProcess::remove_memory(std::uint32_t id) noexcept {
+std::shared_ptr<const Mapping> PeerProcess::hold(const std::byte* at) noexcept {
+  const std::lock_guard guard(memory_lock_);
+  for (const Memory& memory : memories_) {
+    if (memory.pending) continue;
+    const auto* begin = static_cast<const std::byte*>(memory.mapping->get());
+    if (begin && at >= begin && at < begin + memory.mapping->size()) return memory.mapping;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<const Mapping> PeerProcess::remove_memory(std::uint32_t id) noexcept {
   const std::lock_guard guard(memory_lock_);
   const auto found = std::ranges::find(memories_, id, &Memory::id);
-  if (found == memories_.end()) return {};
-  Mapping mapping = std::move(found->mapping);
+  if (found == memories_.end()) return nullptr;
+  auto mapping = std::move(found->mapping);
   memories_.erase(found);
   memory_epoch.fetch_add(1, std::memory_order_release);  // before the mapping goes; see Context::pause_all
   return mapping;

@@ -59,10 +59,12 @@ struct PeerProcess {
 
   /// Its shared file `id`, mapped here. Asks for it at first; it is pending until the agent has the answer.
   PeerMemory memory(std::uint32_t id) noexcept;
+  /// The mapping of a shared file that `at` lies in, kept as long as the caller likes. Null if there is none.
+  std::shared_ptr<const Mapping> hold(const std::byte* at) noexcept;
   /// The answer; an empty mapping if there is none to be had.
   void add_memory(std::uint32_t id, Mapping mapping);
   /// After this and a pause of every completion queue, the mapping may go: see Context::pause_all.
-  Mapping remove_memory(std::uint32_t id) noexcept;
+  std::shared_ptr<const Mapping> remove_memory(std::uint32_t id) noexcept;
   /// Its completion channel `number`, of which `descriptor` has come: one is kept for all queue pairs that
   /// name it. With the context's mutex.
   EventPointer event(std::uint32_t number, Descriptor descriptor);
@@ -76,7 +78,7 @@ struct PeerProcess {
   struct Memory {
     std::uint32_t id;
     bool pending;
-    Mapping mapping;
+    std::shared_ptr<const Mapping> mapping;
   };
   std::vector<Mapping> guards_;
   std::vector<std::pair<std::uint32_t, std::weak_ptr<const Descriptor>>> events_;

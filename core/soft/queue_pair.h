@@ -75,6 +75,14 @@ struct QueuePair : ibv_qp {
   void lose_peer() noexcept;
   void detach() noexcept;
 
+  // ---- Loans: lending.cc; the borrower's under the send completion queue's lock ----
+  /// Whether the peer reads a loan of ours through `key`.
+  bool is_borrowed(std::uint32_t key) const noexcept {
+    return link.in && link.in->borrowed.load(std::memory_order_acquire) == key;  // pairs with its withdrawal
+  }
+  Lending::Borrow borrow(const Loan& loan, const std::byte*& bytes) noexcept;
+  void give_back() noexcept;
+
   ibv_qp_state current_state() const noexcept { return current_.load(std::memory_order_relaxed); }
   CompletionQueue& send_completions() noexcept { return send_completions_; }
   CompletionQueue& receive_completions() noexcept { return receive_completions_; }
@@ -204,6 +212,8 @@ struct QueuePair : ibv_qp {
     return link.out->state.load(std::memory_order_relaxed) == LinkState::ready &&
            known.entry->word.load(std::memory_order_relaxed) == known.word;
   }
+
+  std::shared_ptr<const Mapping> borrowed_;  // null: nothing is, or it lies in this process
 
   // queue_pair.cc
   void fail_sends() noexcept;

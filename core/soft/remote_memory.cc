@@ -48,7 +48,8 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
     const auto otherwise = peer.reachable.load(std::memory_order_relaxed) ? Reach::kernel : Reach::target;
     if (memory == 0) return otherwise;
     const PeerMemory there = peer.memory(memory);
-    if (there.pending) return otherwise == Reach::kernel ? Reach::kernel : Reach::later;
+    if (there.pending)  // a copy needn't wait for the mapping
+      return otherwise == Reach::kernel && role != Role::borrower ? Reach::kernel : Reach::later;
     if (!there.base) return otherwise;
     // The offset is the peer's word: believe it only inside the mapping.
     const std::uint64_t from = __atomic_load_n(&entry.memory_offset, __ATOMIC_RELAXED);
@@ -96,6 +97,32 @@ int QueuePair::copy_by_kernel(std::span<const ibv_sge> pieces, std::uint32_t off
     length -= bytes;
   }
   return 0;
+}
+
+Lending::Borrow QueuePair::borrow(const Loan& loan, const std::byte*& bytes) noexcept {
+  if (loan.place >= Lending::places || link.is_dead()) return Lending::Borrow::recalled;
+  if (!link.out) return Lending::Borrow::later;  // the peer's word has come before its segment
+  std::byte* mapped = nullptr;
+  const Reach way =
+      reach(Role::borrower, loan.key, loan.address, loan.length, IBV_ACCESS_REMOTE_READ, mapped);
+  // Behind the hazard, as the key: see SoftLending.
+  const bool is_lent =
+      link.out->loans[loan.place].load(std::memory_order_relaxed) % (loan_generations + 1) == loan.generation;
+  if (way == Reach::mapped && is_lent) {
+    if (!link.peer->same_process) borrowed_ = link.peer->hold(mapped);
+    if (borrowed_ || link.peer->same_process) {
+      bytes = mapped;
+      return Lending::Borrow::here;
+    }
+  }
+  link.withdraw(Role::borrower);
+  if (!is_lent || way == Reach::refused) return Lending::Borrow::recalled;
+  return way == Reach::later ? Lending::Borrow::later : Lending::Borrow::never;
+}
+
+void QueuePair::give_back() noexcept {
+  if (link.out) link.withdraw(Role::borrower);
+  borrowed_.reset();
 }
 
 QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t position) noexcept {

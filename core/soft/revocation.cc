@@ -56,9 +56,9 @@ bool Context::await_accesses(std::uint32_t key) {
     const auto parting = qp->parting.load(std::memory_order_acquire);
     if (!qp->link.in || !qp->link.peer || parting == sealing || parting == over) continue;
     const auto touching = [&] {
-      return std::ranges::any_of(qp->link.in->hazard, [&](const auto& hazard) {
-        return hazard.load(std::memory_order_acquire) == key;
-      });
+      return qp->is_borrowed(key) || std::ranges::any_of(qp->link.in->hazard, [&](const auto& hazard) {
+               return hazard.load(std::memory_order_acquire) == key;
+             });
     };
     if (await_withdrawal(touching, *qp->link.peer)) continue;
     {
@@ -68,6 +68,18 @@ bool Context::await_accesses(std::uint32_t key) {
     if (!seal(*qp)) withdrawn = false;
   }
   return withdrawn;
+}
+
+void Context::evict(QueuePair& qp, std::uint32_t key) {
+  if (!qp.link.peer || await_withdrawal([&] { return qp.is_borrowed(key); }, *qp.link.peer)) return;
+  {
+    const BothSides locked(qp);
+    qp.change_state(IBV_QPS_ERR);
+  }
+  constexpr int tries = 10;
+  for (int i = 0; i < tries && !seal(qp); ++i) ::sched_yield();
+  MemoryRegion* const region = shared_region_of(key);
+  for (int i = 0; region && i < tries && !replace_pages(*region); ++i) ::sched_yield();
 }
 
 void Context::part(QueuePair& qp) {

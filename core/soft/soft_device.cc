@@ -12,6 +12,7 @@
 #include "core/queue_pair_states.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/lending.h"
 #include "core/soft/limits.h"
 
 namespace verbena::core {
@@ -72,6 +73,8 @@ class SoftDevice final : public Device {
   int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
   int destroy_qp(ibv_qp* qp) override;
 
+  Lending* lending() noexcept override { return &lending_; }
+
   int get_async_event(ibv_async_event& event) override { return node_.events().get(event); }
   void ack_async_event(ibv_async_event&) override {
   }  // nothing waits for it: destroying forgets pending events
@@ -80,6 +83,7 @@ class SoftDevice final : public Device {
   ibv_mr* reg(ibv_pd* pd, void* address, std::size_t length, int access, const SharedRange* shared);
 
   Context node_;
+  SoftLending lending_{node_};
   std::set<std::uint16_t> domains_;  // numbers in use; guarded by the node's mutex
 };
 

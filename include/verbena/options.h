@@ -51,6 +51,12 @@ struct Options {
   /// Memory for large messages: the longest message, and the most that is being read or handled at once.
   std::size_t large_bytes = std::size_t{16} << 20;
 
+  /// On one host (soft0), a request that is longer than eager_size and lies in a Region that its caller has
+  /// allocated (Memory::allocate) is *lent*: the handler reads the caller's pages where they lie, and nothing
+  /// is copied. Both sides have to want it. A peer that isn't trusted may change the bytes while they are
+  /// read, as it may those of any message in memory that it maps.
+  bool lend = true;
+
   /// Never sleep: run() polls for ever. Otherwise it polls `spin` long after the last event, then sleeps
   /// until one.
   bool busy_poll = false;

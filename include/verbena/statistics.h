@@ -27,6 +27,8 @@ struct Statistics {
   std::uint64_t credit_messages_sent = 0;
   std::uint64_t keep_alives_sent = 0;  ///< on connections where nothing else happened: Options::keep_alive
   std::uint64_t large_messages_read = 0;
+  /// Large requests whose handler read them where they lie.
+  std::uint64_t large_messages_lent = 0;
   std::uint64_t credit_waits = 0;        ///< messages and calls refused with no_credit: the peer is behind
   std::uint64_t overloaded = 0;          ///< what was refused with overloaded: a declared depth is used up
   std::uint64_t late_replies = 0;        ///< of calls that had timed out; dropped

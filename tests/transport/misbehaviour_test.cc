@@ -109,11 +109,10 @@ TEST_F(MisbehaviourTest, ALargeMessageWithoutItsPlace) {
 
 TEST_F(MisbehaviourTest, ALargeMessageOfAnImpossibleLength) {
   std::uint64_t violations = 0;
-  for (const std::uint64_t length :
-       {std::uint64_t{0}, std::uint64_t{small_options().large_bytes + 1}, ~std::uint64_t{0}}) {
+  for (const std::uint32_t length : {0U, static_cast<std::uint32_t>(small_options().large_bytes + 1), ~0U}) {
     RudePeer peer{loops, server.port()};
     connected();
-    peer.say(peer.header(Kind::large_message), LargeBody{1, length, 1, 0});
+    peer.say(peer.header(Kind::large_message), LargeBody{1, length, 1});
     expect_ended(++violations);
   }
 }
@@ -123,7 +122,7 @@ TEST_F(MisbehaviourTest, MoreLargeMessagesThanItDeclared) {
   connected();
   const Remote remote = peer.memory().remote();
   for (unsigned i = 0; i < small_options().large_depth + 1; ++i) {
-    peer.say(peer.header(Kind::large_message), LargeBody{remote.address, 65536, remote.rkey, 0});
+    peer.say(peer.header(Kind::large_message), LargeBody{remote.address, 65536, remote.rkey});
   }
   expect_ended();
 }
@@ -132,7 +131,7 @@ TEST_F(MisbehaviourTest, ALargeMessageThatCannotBeRead) {
   RudePeer peer{loops, server.port()};
   connected();
   const Remote remote = peer.memory().remote();
-  peer.say(peer.header(Kind::large_message), LargeBody{remote.address, 65536, remote.rkey ^ 0x5500, 0});
+  peer.say(peer.header(Kind::large_message), LargeBody{remote.address, 65536, remote.rkey ^ 0x5500});
   expect_ended(0);
 }
 
@@ -203,13 +202,13 @@ TEST_F(MisbehaviourTest, ChanceFindsNothingWorse) {
       header.token = static_cast<std::uint32_t>(dice.between(0, 5));
       const CallHeader call{static_cast<std::uint32_t>(dice.between(0, 3)), 0,
                             static_cast<std::uint32_t>(dice.between(0, 3)), 0};
-      const LargeBody body{remote.address, dice.between(0, 70'000), remote.rkey, 0};
+      const LargeBody body{remote.address, static_cast<std::uint32_t>(dice.between(0, 70'000)), remote.rkey};
       Message bytes(sizeof header + sizeof call + sizeof body);
       std::memcpy(bytes.data(), &header, sizeof header);
       const bool is_call = transport::is_call(header.kind);
       if (is_call) std::memcpy(bytes.data() + 16, &call, sizeof call);
       std::memcpy(bytes.data() + (is_call ? 32 : 16), &body, sizeof body);
-      if (transport::is_large(header.kind)) bytes.resize(is_call ? 56 : 40);
+      if (transport::is_large(header.kind)) bytes.resize(is_call ? 48 : 32);
       for (std::size_t n = dice.one_in(4) ? dice.between(1, 3) : 0; n > 0; --n) {
         bytes[dice.between(0, bytes.size() - 1)] = static_cast<std::byte>(dice.word());
       }

@@ -13,6 +13,7 @@ namespace {
 using namespace std::chrono_literals;
 using transport::Hello;
 using transport::HelloKind;
+using transport::protocol_version;
 
 std::span<const std::byte, transport::hello_size> hello_in(std::span<const std::byte> heard) {
   return heard.first<transport::hello_size>();
@@ -108,13 +109,14 @@ TEST_F(StrangersTest, ManySilentOnesLeaveRoomForTheRest) {
 TEST_F(StrangersTest, AClientOfAnotherVersionIsToldBoth) {
   Stranger stranger{both.listener.port()};
   Hello hello;
-  hello.version = 2;
+  hello.version = protocol_version + 1;
   stranger.say(hello);
   both.until("a refusal", [&] { return stranger.heard().size() >= transport::hello_size; });
   const auto refusal = transport::decode(hello_in(stranger.heard()));
   ASSERT_TRUE(refusal);
   EXPECT_EQ(refusal->kind, HelloKind::refuse);
-  EXPECT_NE(refusal->text.find("version 1"), std::string::npos) << refusal->text;
+  EXPECT_NE(refusal->text.find("version " + std::to_string(protocol_version)), std::string::npos)
+      << refusal->text;
   EXPECT_NE(refusal->text.find("this side 2"), std::string::npos) << refusal->text;
 }
 
@@ -146,11 +148,12 @@ class StrangeServersTest : public StrangersTest {
 
 TEST_F(StrangeServersTest, OneOfAnotherVersionIsNamedWithBoth) {
   Hello hello;
-  hello.version = 2;
+  hello.version = protocol_version + 1;
   hello.kind = HelloKind::accept;
   const Refusal refusal = answered_by(hello);
   EXPECT_EQ(refusal.code, code(errc::protocol_mismatch));
-  EXPECT_NE(refusal.sentence.find("version 2"), std::string::npos) << refusal.sentence;
+  EXPECT_NE(refusal.sentence.find("version " + std::to_string(protocol_version + 1)), std::string::npos)
+      << refusal.sentence;
   EXPECT_NE(refusal.sentence.find("this side 1"), std::string::npos) << refusal.sentence;
 }
 

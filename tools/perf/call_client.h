@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The calls that are measured: the responding side gives the request back.
+/// The calls that are measured: the responding side gives the request back, or a word of it.
 #pragma once
 
 #include <verbena/rpc.h>
@@ -11,6 +11,12 @@
 namespace verbena::tools {
 
 constexpr rpc::MethodId echo_method = 1;
+constexpr rpc::MethodId stamp_method = 2;  ///< answers with the sum of the request's first and last byte
+
+/// What stamp_method answers.
+inline std::uint64_t stamp_of(rpc::Bytes request) noexcept {
+  return static_cast<std::uint64_t>(request.front()) + static_cast<std::uint64_t>(request.back());
+}
 
 /// Connects to the call server that the responding side has opened for the test.
 inline rpc::Client connect_for_calls(Session& session, const Answer& answer) {

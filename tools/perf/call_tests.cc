@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/// call-latency: one call at a time.
-#include <fmt/format.h>
+/// call-latency, lend-latency: one call at a time.
+#include <algorithm>
+#include <cstring>
 
 #include "tools/perf/call_client.h"
 #include "tools/perf/latency.h"
@@ -8,13 +9,15 @@
 namespace verbena::tools {
 namespace {
 
-class CallLatency final : public LatencyTest {
+/// Its request lies in memory of the loop's.
+class OneCallAtATime : public LatencyTest {
  public:
-  CallLatency(Session& session, std::uint64_t size)
+  OneCallAtATime(Session& session, TestKind kind, std::uint64_t size)
       : session_(session),
         request_(session.loop().memory().allocate(std::max<std::uint64_t>(size, 1))),
         size_(size) {
-    client_ = connect_for_calls(session, session.prepare(TestKind::call_latency, size, 1));
+    std::ranges::fill(request_.bytes(), std::byte{0});  // its pages are here before the clock runs
+    client_ = connect_for_calls(session, session.prepare(kind, size, 1));
   }
 
   void round(std::size_t count, Samples& samples) override {
@@ -29,18 +32,24 @@ class CallLatency final : public LatencyTest {
   }
   std::string path() const override { return client_.explain(size_); }
 
- private:
-  void call() {
-    running_ = true;
-    const std::error_code refused =
-        client_.call(echo_method, request_.bytes().first(size_), [this](std::error_code error, rpc::Bytes) {
-          running_ = false;
-          error_ = error;
-        });
+ protected:
+  std::span<std::byte> request() noexcept { return request_.bytes().first(size_); }
+  void await(std::error_code refused) {
     if (refused) throw_failed("a call", refused);
     while (running_) session_.loop().poll();
     if (error_) throw_failed("a call", error_);
   }
+  void done(std::error_code error) noexcept {
+    running_ = false;
+    error_ = error;
+  }
+  rpc::Client& client() noexcept {
+    running_ = true;
+    return client_;
+  }
+
+ private:
+  virtual void call() = 0;
 
   Session& session_;
   Region request_;
@@ -50,10 +59,41 @@ class CallLatency final : public LatencyTest {
   std::error_code error_;
 };
 
+class CallLatency final : public OneCallAtATime {
+ public:
+  CallLatency(Session& session, std::uint64_t size) : OneCallAtATime(session, TestKind::call_latency, size) {}
+
+ private:
+  void call() override {
+    await(client().call(echo_method, request(), [this](std::error_code error, rpc::Bytes) { done(error); }));
+  }
+};
+
+/// Each call's argument begins anew, and the answer shows that its handler has seen that.
+class LendLatency final : public OneCallAtATime {
+ public:
+  LendLatency(Session& session, std::uint64_t size) : OneCallAtATime(session, TestKind::lend_latency, size) {}
+
+ private:
+  void call() override {
+    request().front() = static_cast<std::byte>(++stamp_);
+    await(client().call(stamp_method, request(), [this](std::error_code error, rpc::Bytes reply) {
+      const std::uint64_t expected = stamp_of(request());
+      const bool is_right =
+          reply.size() == sizeof expected && std::memcmp(reply.data(), &expected, sizeof expected) == 0;
+      done(error || is_right ? error : make_error_code(errc::handler_failed));
+    }));
+  }
+  std::uint8_t stamp_ = 0;
+};
+
 }  // namespace
 
 std::unique_ptr<LatencyTest> make_call_latency(Session& session, std::uint64_t size) {
   return std::make_unique<CallLatency>(session, size);
+}
+std::unique_ptr<LatencyTest> make_lend_latency(Session& session, std::uint64_t size) {
+  return std::make_unique<LendLatency>(session, size);
 }
 
 }  // namespace verbena::tools

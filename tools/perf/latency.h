@@ -34,6 +34,7 @@ std::unique_ptr<LatencyTest> make_write_latency(Session& session, std::uint64_t 
 std::unique_ptr<LatencyTest> make_read_latency(Session& session, std::uint64_t size);
 std::unique_ptr<LatencyTest> make_atomic_latency(Session& session, std::uint64_t size);
 std::unique_ptr<LatencyTest> make_call_latency(Session& session, std::uint64_t size);
+std::unique_ptr<LatencyTest> make_lend_latency(Session& session, std::uint64_t size);
 std::unique_ptr<LatencyTest> make_floor_test(Session& session);
 
 struct LatencyResult {

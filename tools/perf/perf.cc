@@ -24,6 +24,8 @@ std::unique_ptr<LatencyTest> make_latency_test(TestKind kind, Session& session, 
       return make_atomic_latency(session, size);
     case TestKind::call_latency:
       return make_call_latency(session, size);
+    case TestKind::lend_latency:
+      return make_lend_latency(session, size);
     default:
       return make_floor_test(session);
   }

@@ -37,6 +37,8 @@ std::uint64_t longest_message(const Plan& plan) {
     case TestKind::send_bandwidth:
     case TestKind::call_latency:
     case TestKind::call_rate:
+    case TestKind::call_bandwidth:
+    case TestKind::lend_latency:
       return *std::max_element(plan.sizes.begin(), plan.sizes.end());
     default:
       return 0;

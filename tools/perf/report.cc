@@ -24,7 +24,7 @@ Table columns_of(const TestTraits& test) {
                   {"p50/floor", 0},
                   {"rate", figure},
                   {"iterations", 0}});
-  if (test.kind == TestKind::call_rate)
+  if (makes_calls(test.kind))
     return Table({{"size", 9},
                   {"depth", 0},
                   {"rate", figure},

@@ -83,6 +83,10 @@ void Response::run_round(std::uint64_t count) {
 void Response::open_call_server() {
   calls_.emplace(loop_, with_port(address_, 0));
   calls_->on(echo_method, [](rpc::Bytes request, rpc::Reply& reply) { reply.send(request); });
+  calls_->on(stamp_method, [](rpc::Bytes request, rpc::Reply& reply) {
+    const std::uint64_t stamp = request.empty() ? 0 : stamp_of(request);
+    reply.send(std::as_bytes(std::span{&stamp, 1}));
+  });
 }
 
 void Response::prepare(const Order& order) {
@@ -102,7 +106,7 @@ void Response::prepare(const Order& order) {
       ready.region = writes_->mine();
     } else if (test_ == TestKind::send_latency) {
       echo_source_ = std::make_unique<MessageSource>(loop_, connection_, order.size);
-    } else if (test_ == TestKind::call_latency || test_ == TestKind::call_rate) {
+    } else if (makes_calls(test_)) {
       open_call_server();
       ready.port = calls_->port();
     } else {

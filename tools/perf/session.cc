@@ -48,8 +48,9 @@ void Session::start_second_process(const Plan& plan) {
 
 void Session::open_loop(const Plan& plan) {
   const std::string device = device_for(address_, plan.device);
-  loop_ = std::make_unique<Loop>(
-      loop_options(device, longest_message(plan), deepest(plan), plan.cores.has_value()));
+  Options options = loop_options(device, longest_message(plan), deepest(plan), plan.cores.has_value());
+  options.lend = plan.test == TestKind::lend_latency;  // the others measure what their names say
+  loop_ = std::make_unique<Loop>(options);
   software_ = kind_of_device(loop_->device()) == "software";
   connection_ = connect(*loop_, address_);
   connection_.on_closed([this](std::error_code error, std::string_view why) {

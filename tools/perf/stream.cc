@@ -127,7 +127,7 @@ std::size_t round_length(Stream& stream, std::uint32_t depth) {
 StreamResult measure_stream(const Plan& plan, Session& session, StreamTest& test, std::uint64_t size,
                             const std::string& label) {
   const std::uint32_t depth = depth_for(plan, size);
-  const bool calls = plan.test == TestKind::call_rate;
+  const bool calls = makes_calls(plan.test);
   Progress progress(label);
   Stream stream(session, test, depth);
   std::optional<MemcpyRounds> memcpy_rounds;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// send-bandwidth, write-bandwidth, read-bandwidth, call-rate. All operations of a test share their memory.
+/// send-bandwidth, write-bandwidth, read-bandwidth, call-rate, call-bandwidth. All operations of a test share
+/// their memory.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -62,18 +63,21 @@ class SendStream final : public StreamTest {
 
 class CallStream final : public StreamTest {
  public:
-  CallStream(Session& session, std::uint64_t size, std::uint32_t depth)
-      : request_(touched(session, size)), size_(size) {
-    client_ = connect_for_calls(session, session.prepare(TestKind::call_rate, size, depth));
+  CallStream(Session& session, TestKind kind, std::uint64_t size, std::uint32_t depth)
+      : method_(kind == TestKind::call_rate ? echo_method : stamp_method),
+        request_(touched(session, size)),
+        size_(size) {
+    client_ = connect_for_calls(session, session.prepare(kind, size, depth));
   }
   std::error_code start(Slot& slot) noexcept override {
     return client_.call(
-        echo_method, request_.bytes().first(size_),
+        method_, request_.bytes().first(size_),
         [&slot](std::error_code error, rpc::Bytes reply) { slot.complete(&slot, error, reply.size()); });
   }
   std::string path() const override { return client_.explain(size_); }
 
  private:
+  rpc::MethodId method_;
   Region request_;
   std::uint64_t size_;
   rpc::Client client_;
@@ -88,7 +92,8 @@ std::unique_ptr<StreamTest> make_stream_test(TestKind kind, Session& session, st
     case TestKind::read_bandwidth:
       return std::make_unique<OneSidedStream>(session, kind, size, depth);
     case TestKind::call_rate:
-      return std::make_unique<CallStream>(session, size, depth);
+    case TestKind::call_bandwidth:
+      return std::make_unique<CallStream>(session, kind, size, depth);
     default:
       return std::make_unique<SendStream>(session, size, depth);
   }

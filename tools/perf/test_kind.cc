@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <verbena/options.h>
 #include <array>
 #include <string>
 
@@ -11,10 +12,11 @@
 namespace verbena::tools {
 namespace {
 
+constexpr std::uint64_t longest_eager = Options{}.eager_size;  // what is shorter is copied
 constexpr std::uint64_t word = 8, mebi = 1 << 20, gibi = 1 << 30;
 
 // In the order of the enumeration. What spins on a last byte needs one byte; an atomic is one word.
-constexpr std::array<TestTraits, 10> tests{{
+constexpr std::array<TestTraits, 12> tests{{
     {TestKind::floor, "floor", "one cache line each way between two cores", false, 2, word, word, word, 1},
     {TestKind::send_latency, "send-latency", "messages, half a round trip", false, 2, word, 1, gibi, 1},
     {TestKind::write_latency, "write-latency", "one-sided writes, half a round trip", false, 2, word, 1, gibi,
@@ -30,6 +32,10 @@ constexpr std::array<TestTraits, 10> tests{{
      128},
     {TestKind::call_latency, "call-latency", "calls, the whole round trip", false, 1, word, 0, gibi, 1},
     {TestKind::call_rate, "call-rate", "calls, many in flight", true, 1, word, 0, gibi, 32},
+    {TestKind::call_bandwidth, "call-bandwidth", "calls whose argument the receiver reads, many in flight",
+     true, 1, mebi, 1, gibi, 32},
+    {TestKind::lend_latency, "lend-latency", "calls whose argument is lent in place, the whole round trip",
+     false, 1, mebi, longest_eager + 1, gibi, 1},
 }};
 
 }  // namespace

@@ -19,7 +19,14 @@ enum class TestKind : std::uint32_t {
   read_bandwidth,
   call_latency,
   call_rate,
+  call_bandwidth,
+  lend_latency,
 };
+
+constexpr bool makes_calls(TestKind kind) noexcept {
+  return kind == TestKind::call_latency || kind == TestKind::call_rate || kind == TestKind::call_bandwidth ||
+         kind == TestKind::lend_latency;
+}
 
 /// What is counted of a test, and with which defaults.
 struct TestTraits {
