@@ -141,9 +141,12 @@ void Channel::take_release(std::uint32_t token) noexcept {
 }
 
 void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
-  for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
-  loans_ -= std::exchange(outgoing.is_lent, false);
-  outgoing.recalled = 0;
+  if (std::exchange(outgoing.is_lent, false)) {
+    --loans_;
+    outgoing.recalled = 0;
+  } else {
+    for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
+  }
   if (outgoing.owned) engine_.large_copies().give(std::exchange(outgoing.owned, nullptr), outgoing.length);
   outgoing.in_use = false;
   if (Operation* done = std::exchange(outgoing.operation, nullptr)) {
@@ -244,8 +247,12 @@ LargeArea& Channel::area_of(Kind kind) noexcept {
 bool Channel::begin_read(Incoming& incoming) noexcept {
   if (incoming.is_lent) return begin_loan(incoming);
   LargeArea& area = area_of(incoming.kind);
-  if (!incoming.is_in_place) incoming.memory = area.take(incoming.length);
-  if (!incoming.memory) return false;  // tried again when a range comes back
+  if (!incoming.is_in_place) {
+    if (!engine_.reads().has_room(incoming.length)) return false;  // tried again when one has ended
+    incoming.memory = area.take(incoming.length);
+    if (!incoming.memory) return false;  // tried again when a range comes back
+    engine_.reads().begin(incoming.length);
+  }
   const std::uint32_t key = incoming.is_in_place ? incoming.in_place->lkey : area.lkey();
   std::byte* to = incoming.memory;
   for (std::uint32_t i = 0; i < incoming.piece_count; ++i) {
@@ -268,12 +275,17 @@ bool Channel::begin_read(Incoming& incoming) noexcept {
 void Channel::read_done(Operation* self, std::error_code error, std::size_t) noexcept {
   auto& incoming = *static_cast<Incoming*>(self);
   Channel& channel = *incoming.channel;
+  if (!incoming.is_in_place) channel.engine_.reads().end(incoming.length);
   if (error) return;  // the channel is ending: abandon_large() cleans up
   ++channel.engine_.statistics().large_messages_read;
   channel.queue_eager(Kind::release, incoming.token, {}, {}, channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
-  if (incoming.kind == Kind::large_message) return channel.deliver_ordered();
-  channel.finish_read(incoming);
+  if (incoming.kind == Kind::large_message) {
+    channel.deliver_ordered();
+  } else {
+    channel.finish_read(incoming);
+  }
+  channel.engine_.range_came_back();  // the next one may be read
 }
 
 // The handler sees the message where it was read to; then the range goes to whoever waits for one.

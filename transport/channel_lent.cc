@@ -79,6 +79,7 @@ bool Channel::begin_loan(Incoming& incoming) {
     core::copy_bytes(incoming.memory, bytes, incoming.length);
     lending.give_back(queue_pair);
     incoming.is_lent = false;
+    engine_.reads().begin(incoming.length);
     read_done(&incoming, {}, incoming.length);
     return true;
   }

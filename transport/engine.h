@@ -22,6 +22,7 @@
 #include "transport/inbox.h"
 #include "transport/keep_alive.h"
 #include "transport/large_area.h"
+#include "transport/read_window.h"
 #include "transport/receives.h"
 #include "transport/send_ring.h"
 #include "transport/shared_regions.h"
@@ -110,6 +111,7 @@ class Engine {
   LargeArea& large_requests() noexcept { return large_requests_; }
   LargeArea& large_replies() noexcept { return large_replies_; }
   LargeArea& large_copies() noexcept { return large_copies_; }
+  ReadWindow& reads() noexcept { return reads_; }
   SharedRegions& shared_regions() noexcept { return shared_regions_; }
   core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes,
                                        int access = IBV_ACCESS_REMOTE_READ) noexcept;
@@ -171,6 +173,7 @@ class Engine {
   LargeArea large_requests_;
   LargeArea large_replies_;
   LargeArea large_copies_;
+  ReadWindow reads_;
   SharedRegions shared_regions_;
   core::QueuePairManager queue_pairs_;
   SlotStore slots_;

@@ -34,19 +34,36 @@ void SharedRegions::remove(Registration& registration) noexcept {
   if (last_ == &registration) last_ = nullptr;
 }
 
+Registration* SharedRegions::find(std::span<const std::byte> bytes) noexcept {
+  if (!device_.lending()) return nullptr;  // other devices make no difference
+  if (last_ && holds(*last_, bytes)) return last_;
+  const auto behind = std::ranges::upper_bound(by_address_, bytes.data(), {}, &begin_of);
+  if (behind == by_address_.begin() || !holds(**std::prev(behind), bytes)) return nullptr;
+  return last_ = *std::prev(behind);
+}
+
 std::uint32_t SharedRegions::key_of(std::span<const std::byte> bytes) noexcept {
-  core::Lending* const lending = device_.lending();
-  if (!lending) return 0;
-  if (!last_ || !holds(*last_, bytes)) {
-    const auto behind = std::ranges::upper_bound(by_address_, bytes.data(), {}, &begin_of);
-    if (behind == by_address_.begin() || !holds(**std::prev(behind), bytes)) return 0;
-    last_ = *std::prev(behind);
+  Registration* const found = find(bytes);
+  if (!found) return 0;
+  if (!found->lent) {
+    found->lent = {device_, device_.reg_shared_mr(pd_, found->memory.range(), IBV_ACCESS_REMOTE_READ)};
+    if (!found->lent) return 0;
   }
-  if (!last_->lent) {
-    last_->lent = {device_, device_.reg_shared_mr(pd_, last_->memory.range(), IBV_ACCESS_REMOTE_READ)};
-    if (!last_->lent) return 0;
-  }
-  return lending->can_lend(*last_->lent.get()) ? last_->lent->rkey : 0;
+  return device_.lending()->can_lend(*found->lent.get()) ? found->lent->rkey : 0;
+}
+
+std::optional<core::SharedRange> SharedRegions::range_of(std::span<const std::byte> bytes) noexcept {
+  const Registration* const found = find(bytes);
+  if (!found) return std::nullopt;
+  constexpr std::size_t page = 4096;
+  core::SharedRange range = found->memory.range();
+  auto* const memory = static_cast<std::byte*>(range.address);
+  const auto begin = static_cast<std::size_t>(bytes.data() - memory) / page * page;
+  const auto end = static_cast<std::size_t>(bytes.data() - memory) + bytes.size();
+  range.offset += begin;
+  range.address = memory + begin;
+  range.length = std::min((end + page - 1) / page * page, range.length) - begin;
+  return range;
 }
 
 }  // namespace verbena::transport

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,8 +38,12 @@ class SharedRegions {
   /// The key by which the peers of this host may be lent `bytes`; 0 where they don't lie in one Region, or
   /// can't be mapped.
   std::uint32_t key_of(std::span<const std::byte> bytes) noexcept;
+  /// The pages of the one Region that `bytes` lie in, so that peers may map them.
+  std::optional<core::SharedRange> range_of(std::span<const std::byte> bytes) noexcept;
 
  private:
+  Registration* find(std::span<const std::byte> bytes) noexcept;
+
   core::Device& device_;
   ibv_pd* pd_;
   std::vector<Registration*> by_address_;

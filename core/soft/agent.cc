@@ -171,7 +171,8 @@ void Agent::handle(int socket, Connection& connection, ControlParcel& parcel) {
       return;
     case ControlKind::memory_gone: {
       const auto mapping = connection.peer->remove_memory(message.id);
-      context_.pause_all();  // nobody uses it any more: the epoch has changed, and all have been between
+      if (mapping) context_.keep_for_borrowers(mapping);
+      context_.pause_all();  // nobody else uses it any more: the epoch has changed, and all have been between
                              // operations
       return;
     }

@@ -111,6 +111,8 @@ class Context {
   /// Sees to it that nothing that a failed queue pair's peer has begun can reach our memory any more, though
   /// the peer can't be waited for. True if it is so; then the queue pair flushes.
   bool seal(QueuePair& qp);
+  /// See QueuePair::keep_while_borrowed.
+  void keep_for_borrowers(const std::shared_ptr<const Mapping>& mapping);
   /// Waits until every completion queue has been between two operations.
   void pause_all() noexcept;
   /// From any thread: some queue pair is `Parting::unsealed`.

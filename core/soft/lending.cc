@@ -50,6 +50,39 @@ void SoftLending::give_back(ibv_qp& verbs) noexcept {
   qp.give_back();
 }
 
+Lending::Borrow QueuePair::borrow(const Loan& loan, const std::byte*& bytes) noexcept {
+  if (loan.place >= Lending::places || link.is_dead()) return Lending::Borrow::recalled;
+  if (!link.out) return Lending::Borrow::later;  // the peer's word has come before its segment
+  // As any access: first the key that was looked up for the loan before, then all that there is to look at.
+  link.announce(Role::borrower, loan.key);
+  Reach way = Reach::mapped;
+  std::byte* mapped = nullptr;
+  const std::uint64_t offset = loan.address - known_loan_.address;
+  if (KeyEntry::key_of(known_loan_.word) == loan.key && offset <= known_loan_.length &&
+      loan.length <= known_loan_.length - offset && still_mapped(known_loan_)) [[likely]] {
+    mapped = known_loan_.mapped + offset;
+  } else {
+    way = reach(Role::borrower, loan.key, loan.address, loan.length, IBV_ACCESS_REMOTE_READ, mapped);
+  }
+  // Behind the hazard, as the key: see SoftLending.
+  const std::uint32_t generation = link.out->loans[loan.place].load(std::memory_order_relaxed);
+  const bool is_lent = (generation & loan_generations) == loan.generation;
+  if (way == Reach::mapped && is_lent) [[likely]] {
+    bytes = borrowed_ = mapped;
+    return Lending::Borrow::here;
+  }
+  link.withdraw(Role::borrower);
+  if (!is_lent || way == Reach::refused) return Lending::Borrow::recalled;
+  return way == Reach::later ? Lending::Borrow::later : Lending::Borrow::never;
+}
+
+void QueuePair::give_back() noexcept {
+  if (link.out) link.withdraw(Role::borrower);
+  borrowed_ = nullptr;
+  if (borrowed_mapping_) [[unlikely]]
+    borrowed_mapping_.reset();
+}
+
 bool SoftLending::is_same_process(const ibv_qp& verbs) const noexcept {
   const auto& link = static_cast<const QueuePair&>(verbs).link;
   return link.peer && link.peer->same_process;

@@ -44,16 +44,6 @@ void PeerProcess::add_memory(std::uint32_t id, Mapping mapping) {
   }
 }
 
-std::shared_ptr<const Mapping> PeerProcess::hold(const std::byte* at) noexcept {
-  const std::lock_guard guard(memory_lock_);
-  for (const Memory& memory : memories_) {
-    if (memory.pending) continue;
-    const auto* begin = static_cast<const std::byte*>(memory.mapping->get());
-    if (begin && at >= begin && at < begin + memory.mapping->size()) return memory.mapping;
-  }
-  return nullptr;
-}
-
 std::shared_ptr<const Mapping> PeerProcess::remove_memory(std::uint32_t id) noexcept {
   const std::lock_guard guard(memory_lock_);
   const auto found = std::ranges::find(memories_, id, &Memory::id);

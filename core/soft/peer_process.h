@@ -59,11 +59,10 @@ struct PeerProcess {
 
   /// Its shared file `id`, mapped here. Asks for it at first; it is pending until the agent has the answer.
   PeerMemory memory(std::uint32_t id) noexcept;
-  /// The mapping of a shared file that `at` lies in, kept as long as the caller likes. Null if there is none.
-  std::shared_ptr<const Mapping> hold(const std::byte* at) noexcept;
   /// The answer; an empty mapping if there is none to be had.
   void add_memory(std::uint32_t id, Mapping mapping);
-  /// After this and a pause of every completion queue, the mapping may go: see Context::pause_all.
+  /// After this and a pause of every completion queue, the mapping may go, but for a loan in it: see
+  /// Context::pause_all, QueuePair::keep_while_borrowed.
   std::shared_ptr<const Mapping> remove_memory(std::uint32_t id) noexcept;
   /// Its completion channel `number`, of which `descriptor` has come: one is kept for all queue pairs that
   /// name it. With the context's mutex.

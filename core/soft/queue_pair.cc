@@ -170,7 +170,7 @@ void QueuePair::enter_reset() noexcept {
   not_ready_since_ = waiting_since_ = 0;
   received_ = described_ = receives_posted = messages_sent_ = 0;
   broken_ = refused_ = IBV_WC_SUCCESS;
-  known_write_ = {};
+  known_write_ = known_loan_ = {};
   attributes = {};
   parting.store(Parting::none, std::memory_order_relaxed);
   change_state(IBV_QPS_RESET);

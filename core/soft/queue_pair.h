@@ -82,6 +82,10 @@ struct QueuePair : ibv_qp {
   }
   Lending::Borrow borrow(const Loan& loan, const std::byte*& bytes) noexcept;
   void give_back() noexcept;
+  /// `mapping` is about to go: it is kept until a loan that lies in it has been given back.
+  void keep_while_borrowed(const std::shared_ptr<const Mapping>& mapping) noexcept {
+    if (borrowed_ && mapping->contains(borrowed_)) borrowed_mapping_ = mapping;
+  }
 
   ibv_qp_state current_state() const noexcept { return current_.load(std::memory_order_relaxed); }
   CompletionQueue& send_completions() noexcept { return send_completions_; }
@@ -207,13 +211,22 @@ struct QueuePair : ibv_qp {
     std::uint32_t epoch = 0;
   };
   KnownKey known_write_;
+  KnownKey known_loan_;
+  /// Behind the hazard.
+  bool still_mapped(const KnownKey& known) const noexcept {
+    return link.out->state.load(std::memory_order_acquire) == LinkState::ready &&
+           known.entry->word.load(std::memory_order_acquire) == known.word &&
+           known.entry->memory.load(std::memory_order_relaxed) == known.memory &&
+           link.peer->memory_epoch.load(std::memory_order_acquire) == known.epoch;
+  }
   bool still_granted(const KnownKey& known) const noexcept {
     std::atomic_thread_fence(std::memory_order_acquire);
     return link.out->state.load(std::memory_order_relaxed) == LinkState::ready &&
            known.entry->word.load(std::memory_order_relaxed) == known.word;
   }
 
-  std::shared_ptr<const Mapping> borrowed_;  // null: nothing is, or it lies in this process
+  const std::byte* borrowed_ = nullptr;              // a loan that hasn't been given back …
+  std::shared_ptr<const Mapping> borrowed_mapping_;  // … whose mapping the peer has already closed
 
   // queue_pair.cc
   void fail_sends() noexcept;

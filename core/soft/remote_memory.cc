@@ -57,9 +57,8 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
     base = there.base + from;
   }
   mapped = base + offset;
-  if (access == IBV_ACCESS_REMOTE_WRITE) {
-    known_write_ = {word, &entry, begin, size, base, memory, epoch};
-  }
+  if (access == IBV_ACCESS_REMOTE_WRITE) known_write_ = {word, &entry, begin, size, base, memory, epoch};
+  if (role == Role::borrower) known_loan_ = {word, &entry, begin, size, base, memory, epoch};
   return Reach::mapped;
 }
 
@@ -97,32 +96,6 @@ int QueuePair::copy_by_kernel(std::span<const ibv_sge> pieces, std::uint32_t off
     length -= bytes;
   }
   return 0;
-}
-
-Lending::Borrow QueuePair::borrow(const Loan& loan, const std::byte*& bytes) noexcept {
-  if (loan.place >= Lending::places || link.is_dead()) return Lending::Borrow::recalled;
-  if (!link.out) return Lending::Borrow::later;  // the peer's word has come before its segment
-  std::byte* mapped = nullptr;
-  const Reach way =
-      reach(Role::borrower, loan.key, loan.address, loan.length, IBV_ACCESS_REMOTE_READ, mapped);
-  // Behind the hazard, as the key: see SoftLending.
-  const bool is_lent =
-      link.out->loans[loan.place].load(std::memory_order_relaxed) % (loan_generations + 1) == loan.generation;
-  if (way == Reach::mapped && is_lent) {
-    if (!link.peer->same_process) borrowed_ = link.peer->hold(mapped);
-    if (borrowed_ || link.peer->same_process) {
-      bytes = mapped;
-      return Lending::Borrow::here;
-    }
-  }
-  link.withdraw(Role::borrower);
-  if (!is_lent || way == Reach::refused) return Lending::Borrow::recalled;
-  return way == Reach::later ? Lending::Borrow::later : Lending::Borrow::never;
-}
-
-void QueuePair::give_back() noexcept {
-  if (link.out) link.withdraw(Role::borrower);
-  borrowed_.reset();
 }
 
 QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t position) noexcept {

@@ -121,11 +121,8 @@ bool QueuePair::post_mapped_write(const ibv_send_wr& request) noexcept {
   if (offset > known.length || piece.length > known.length - offset) return false;
 
   link.announce(Role::requester, request.wr.rdma.rkey);
-  bool valid = link.out->state.load(std::memory_order_acquire) == LinkState::ready &&
-               known.entry->word.load(std::memory_order_acquire) == known.word &&
-               known.entry->memory.load(std::memory_order_relaxed) == known.memory &&
-               link.peer->memory_epoch.load(std::memory_order_acquire) == known.epoch &&
-               (link.out->access.load(std::memory_order_relaxed) & IBV_ACCESS_REMOTE_WRITE);
+  bool valid =
+      still_mapped(known) && (link.out->access.load(std::memory_order_relaxed) & IBV_ACCESS_REMOTE_WRITE);
   if (valid) [[likely]] {
     place(known.mapped + offset, reinterpret_cast<const std::byte*>(piece.addr), piece.length);
     valid = still_granted(known);

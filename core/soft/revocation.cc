@@ -193,6 +193,13 @@ bool Context::was_replaced(const SharedRange& range) const noexcept {
   });
 }
 
+void Context::keep_for_borrowers(const std::shared_ptr<const Mapping>& mapping) {
+  for (QueuePair* qp : queue_pairs_) {
+    const std::lock_guard guard(qp->send_completions().lock);
+    qp->keep_while_borrowed(mapping);
+  }
+}
+
 void Context::pause_all() noexcept {
   for (const auto& cq : queues_) {
     if (!cq) continue;

@@ -46,6 +46,10 @@ class Mapping {
   }
   void* get() const noexcept { return address_; }
   std::size_t size() const noexcept { return length_; }
+  bool contains(const std::byte* at) const noexcept {
+    const auto* begin = static_cast<const std::byte*>(address_);
+    return at >= begin && at < begin + length_;
+  }
   explicit operator bool() const noexcept { return address_ != nullptr; }
   /// Leaves it mapped for ever.
   void abandon() noexcept { address_ = nullptr; }

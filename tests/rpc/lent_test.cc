@@ -206,6 +206,18 @@ TEST_F(LentTest, ARegionMayGoWhenItsCallHasCompleted) {
   expect_still_usable();
 }
 
+// Its caller waits for the handler as long as for any access; then the connection is lost, and the handler goes
+// on reading memory whose lender has unmapped it.
+TEST_F(LentTest, ARegionThatGoesEarlyStaysForItsReader) {
+  Outcome outcome;
+  begin(outcome, sum_when_told, region.bytes());
+  region = {};
+  until("the loss", [&] { return outcome.done(); });
+  EXPECT_TRUE(outcome.error);
+  child.line().put('g');
+  EXPECT_EQ(child.line().get<std::uint64_t>(), length);
+}
+
 // The caller's pages are still being read: its call completes when that is over.
 TEST_F(LentTest, ADeadlineWaitsForAHandlerThatReads) {
   Outcome outcome;
