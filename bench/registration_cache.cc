@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What does a hit in the registration cache cost, release included?
 //
-// Two cache lines (a hint, the entry), two locked instructions of some 5 ns each, a counter of the thread's
-// own: 12 to 20 ns, and more where the entries lie outside of the caches. At 100,000 entries the hints take
-// 2 MiB and the entries' lines 6 MiB, so each look-up at random meets the last-level cache twice, in
-// sequence: 20 ns more. Two threads at different ranges share no line that is written, so each costs what one
-// does. A confirmed hit adds a system call that asks the kernel for next to nothing: 100 to 300 ns, three to
-// ten times less than the cheapest registration.
+// Two cache lines (a hint, the entry), two locked instructions of 2 to 3 ns each, a counter of the thread's
+// own: some 10 ns where the lines are near. It depends on how many entries are in use, not on how many there
+// are (few_of_many). At random among 100,000 the hints take 2 MiB and the entries' lines 6 MiB, so that each
+// look-up meets memory twice, one access after the other: two_lines_at_random is what that costs at least
+// where look-ups don't overlap, and they do to a part. Two threads at different ranges share no line that is
+// written, so each costs what one does. A confirmed hit adds a system call that asks the kernel for next to
+// nothing: about two null system calls, a hundredth of a registration.
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,8 +41,8 @@ class NoDevice final : public Registrar {
   int remove(const Registration&) noexcept override { return 0; }
 };
 
-/// `entries` ranges of a page each, every second page of one mapping, in random order; no more are watched
-/// than the kernel allows mappings, so the watched ones are made by `stride` pages of one watched range.
+/// `entries` ranges of a page each, side by side in one mapping: the kernel bounds how many pieces a mapping
+/// may be watched in.
 class Cached {
  public:
   explicit Cached(std::size_t entries)
@@ -71,9 +75,9 @@ class Cached {
   std::vector<std::uint32_t> order_;
 };
 
-/// Each thread goes through its own part of the entries, in random order.
+/// Each thread goes through its own part of the first `used` entries, or of all, in random order.
 template <class Hit>
-void go_through(benchmark::State& state, Hit hit) {
+void go_through(benchmark::State& state, Hit hit, std::size_t used = ~std::size_t{0}) {
   static std::unique_ptr<Cached> cached;
   if (state.thread_index() == 0) {
     cached.reset();
@@ -82,13 +86,12 @@ void go_through(benchmark::State& state, Hit hit) {
   // The loop's beginning is a barrier; the pointer is read behind it.
   std::size_t at = 0;
   std::size_t end = 0;
-  std::size_t first = 0;
   for (auto _ : state) {
     if (at == end) [[unlikely]] {
-      const std::size_t share = cached->order().size() / static_cast<std::size_t>(state.threads());
-      first = share * static_cast<std::size_t>(state.thread_index());
-      end = first + share;
-      at = first;
+      const std::size_t share =
+          std::min(used, cached->order().size()) / static_cast<std::size_t>(state.threads());
+      at = share * static_cast<std::size_t>(state.thread_index());
+      end = at + share;
     }
     benchmark::DoNotOptimize(hit(cached->cache(), cached->at(cached->order()[at++])));
   }
@@ -103,6 +106,17 @@ void early_hit(benchmark::State& state) {
     std::error_code error;
     return cache.acquire_early(address, 64, access, error).lkey();
   });
+}
+
+void few_of_many(benchmark::State& state) {
+  constexpr std::size_t used = 500;
+  go_through(
+      state,
+      [](RegistrationCache& cache, const void* address) {
+        std::error_code error;
+        return cache.acquire_early(address, 64, access, error).lkey();
+      },
+      used);
 }
 
 void confirmed_hit(benchmark::State& state) {
@@ -123,12 +137,43 @@ void hits_confirmed_together(benchmark::State& state) {
   });
 }
 
+/// The floor: a line of a table, the line that it names, a count up and down; all at random.
+void two_lines_at_random(benchmark::State& state) {
+  struct alignas(128) Line {
+    std::atomic<std::uint64_t> count{0};
+  };
+  const auto lines = static_cast<std::size_t>(state.range(0));
+  const std::size_t table_size = std::bit_ceil(lines) * 2;
+  const OwnMemory table_memory{table_size * sizeof(std::uint64_t)};
+  const OwnMemory line_memory{lines * sizeof(Line)};
+  auto* const table = static_cast<std::uint64_t*>(table_memory.data());
+  auto* const line = static_cast<Line*>(line_memory.data());
+  std::mt19937 random{1};
+  std::vector<std::uint32_t> order(lines);
+  std::iota(order.begin(), order.end(), 0U);
+  for (std::uint32_t& place : order) place = static_cast<std::uint32_t>(place * (table_size / lines));
+  for (std::size_t i = 0; i < lines; ++i) {
+    table[order[i]] = i;
+    line[i].count.store(0, std::memory_order_relaxed);
+  }
+  std::shuffle(order.begin(), order.end(), random);
+  std::size_t at = 0;
+  for (auto _ : state) {
+    if (at == lines) at = 0;
+    std::atomic<std::uint64_t>& count = line[table[order[at++]]].count;
+    at += count.fetch_add(1) >> 63;  // 0, but the next look-up has to wait for it
+    count.fetch_sub(1);
+  }
+}
+
 void only_confirming(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(process_watcher().settle());
 }
 
 BENCHMARK(early_hit)->Arg(10)->Arg(100)->Arg(1'000)->Arg(10'000)->Arg(100'000);
 BENCHMARK(early_hit)->Arg(10)->Arg(1'000)->Arg(100'000)->Threads(2)->UseRealTime();
+BENCHMARK(few_of_many)->Arg(500)->Arg(10'000)->Arg(100'000);
+BENCHMARK(two_lines_at_random)->Arg(10)->Arg(10'000)->Arg(100'000);
 BENCHMARK(hits_confirmed_together)->Arg(10)->Arg(100'000);
 BENCHMARK(confirmed_hit)->Arg(10)->Arg(100'000);
 BENCHMARK(only_confirming);

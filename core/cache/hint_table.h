@@ -41,14 +41,16 @@ class HintTable {
     const std::uint64_t mixed = mix(whole ? block_key(address) : page_key(address));
     const std::uint64_t hint = pack(mixed, entry);
     Bucket& bucket = bucket_of(mixed);
-    std::size_t place = turn_++ % bucket.size();
-    for (std::size_t i = 0; i < bucket.size(); ++i) {
-      const std::uint64_t old = bucket[i].load(std::memory_order_relaxed);  // nobody else writes
+    std::size_t chosen = turn_++ % bucket.size();  // if all are needed
+    for (std::size_t i = bucket.size();
+         i-- > 0;) {  // the first place last, so that it is chosen if it can be
+      const std::size_t place = first_place(mixed) ^ i;
+      const std::uint64_t old = bucket[place].load(std::memory_order_relaxed);  // nobody else writes
       if (old == hint) return;
-      if (old == 0 || !entry_of(old)->is_alive() || ((old ^ hint) & ~address_mask) == 0) place = i;
+      if (old == 0 || !entry_of(old)->is_alive() || ((old ^ hint) & ~address_mask) == 0) chosen = place;
     }
     // Release: who finds the entry sees it constructed. What it says is confirmed there.
-    bucket[place].store(hint, std::memory_order_release);
+    bucket[chosen].store(hint, std::memory_order_release);
   }
 
  private:
@@ -74,19 +76,24 @@ class HintTable {
   static Entry* entry_of(std::uint64_t hint) noexcept {
     return reinterpret_cast<Entry*>(hint & address_mask);
   }
+  /// Where a hint stands unless another one does: so a processor guesses right most often where to look.
+  static std::size_t first_place(std::uint64_t mixed) noexcept { return mixed >> 24 & 3; }
   Bucket& bucket_of(std::uint64_t mixed) const noexcept { return buckets_[mixed >> (64 - bits_)]; }
 
   Entry* hold_by(std::uint64_t key, AddressRange range, int access) const noexcept {
     const std::uint64_t mixed = mix(key);
     const std::uint64_t tag = tag_of(mixed);
-    for (const auto& place : bucket_of(mixed)) {
+    const Bucket& bucket = bucket_of(mixed);
+    for (std::size_t i = 0; i < bucket.size(); ++i) {
       // Acquire: as in put().
-      const std::uint64_t hint = place.load(std::memory_order_acquire);
+      const std::uint64_t hint = bucket[first_place(mixed) ^ i].load(std::memory_order_acquire);
       if ((hint & ~address_mask) != tag || hint == 0) continue;
       if (Entry* const entry = entry_of(hint); entry->try_hold(range, access)) return entry;
     }
     return nullptr;
   }
+
+  static_assert(std::tuple_size_v<Bucket> == 4, "as first_place has it");
 
   unsigned bits_;  // of the number of buckets
   OwnMemory memory_;

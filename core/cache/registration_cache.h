@@ -82,8 +82,9 @@ class RegistrationCache final : private MemoryWatcher::Listener {
     /// registered anyhow, and both are no longer than this, in bytes. (Overlapping ones always are.)
     std::size_t joined = std::size_t{16} << 20;
     /// How long nothing is kept where madvise has announced that it will empty memory, in nanoseconds: the
-    /// kernel doesn't tell when it has.
-    std::int64_t removal_delay = 100'000'000;
+    /// kernel doesn't tell when it has. Matters only to programs that ask for memory in one thread while
+    /// another one empties it.
+    std::int64_t removal_delay = 20'000'000;
   };
 
   struct Counters {
@@ -248,7 +249,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   ByAge by_age_;                // the same
   Entry* reap_list_ = nullptr;  // retired by the monitor, held by nobody
   Counters figures_;            // without hits
-  std::array<Doubt, 32> doubts_;
+  std::array<Doubt, 128> doubts_;
   std::size_t next_doubt_ = 0;
   AddressRange announced_;  // what a miss is registering; empty if none
   bool announced_changed_ = false;
