@@ -247,7 +247,9 @@ void MemoryWatcher::tell_listeners() noexcept {
 }
 
 MemoryWatcher& process_watcher() {
-  static MemoryWatcher watcher;
+  // Never destroyed: until the process ends, somebody has to read events. And closing wouldn't stop the
+  // kernel from waiting for that while a forked child has the descriptor, too.
+  static MemoryWatcher& watcher = *new MemoryWatcher;
   return watcher;
 }
 

@@ -77,9 +77,9 @@ struct MemoryChange {
   bool still_coming = false;  ///< the memory is going to be emptied after this has been told
 };
 
-/// Thread safety: every call may be made from any thread. Lifetime: outlives its listeners. A mapping can be
-/// watched by one watcher only, so a process should have one: process_watcher(). Not for use in a forked
-/// child: what the parent watches is not watched there.
+/// Thread safety: every call may be made from any thread. Lifetime: outlives its listeners, and isn't
+/// destroyed while a forked child lives. A mapping can be watched by one watcher only, so a process should
+/// have one: process_watcher(). Not for use in a forked child: what the parent watches is not watched there.
 class MemoryWatcher {
  public:
   /// Both calls come with no other lock held than the watcher's.
@@ -169,7 +169,7 @@ class MemoryWatcher {
   std::thread monitor_;
 };
 
-/// This process's watcher, made when it is first asked for.
+/// This process's watcher, made when it is first asked for, and there until the process ends.
 MemoryWatcher& process_watcher();
 
 }  // namespace verbena::core

@@ -172,8 +172,10 @@ Pin RegistrationCache::acquire_registering(AddressRange range, int access, std::
       neighbours = Neighbours::left_alone;  // perhaps it was theirs: their memory, or their rights
       continue;
     }
+    // What changed meanwhile is known now, as a rule; what isn't yet retires the entry later.
+    watcher_.settle();
     if (publish(*entry, range)) return {*this, *entry};
-    neighbours = Neighbours::left_alone;  // its memory changed meanwhile
+    neighbours = Neighbours::left_alone;
   }
   return acquire_for_one_use(range, access, error);
 }

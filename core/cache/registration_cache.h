@@ -79,7 +79,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
     std::size_t bytes = std::size_t{64} << 30;
     std::size_t entries = 65'536;
     /// A neighbour that touches the range is taken into its registration if it isn't longer than what is
-    /// registered anyhow, and both are no longer than this, in bytes. (Overlapping ones always are.)
+    /// registered anyhow, and both together are no longer than this, in bytes. (Overlapping ones always are.)
     std::size_t joined = std::size_t{16} << 20;
     /// How long nothing is kept where madvise has announced that it will empty memory, in nanoseconds: the
     /// kernel doesn't tell when it has. Matters only to programs that ask for memory in one thread while
@@ -105,7 +105,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   /// Lifetime: registrar and watcher outlive it. Throws std::bad_alloc.
   RegistrationCache(Registrar& registrar, MemoryWatcher& watcher);
   RegistrationCache(Registrar& registrar, MemoryWatcher& watcher, const Options& options);
-  ~RegistrationCache();
+  ~RegistrationCache() override;
   RegistrationCache(const RegistrationCache&) = delete;
   RegistrationCache& operator=(const RegistrationCache&) = delete;
 
@@ -123,8 +123,8 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   ///
   /// Alone it is right for memory that this thread has had since before it last learnt of an unmapping. What
   /// it may miss: that other threads are in the middle of unmapping these addresses, and the kernel has given
-  /// them to this one already (claim 2 of memory_watcher.h). Cost of a hit: two cache lines, one locked
-  /// instruction.
+  /// them to this one already (claim 2 of memory_watcher.h). A hit leaves `error` alone. Cost of a hit: two
+  /// cache lines, one locked instruction.
   Pin acquire_early(const void* address, std::size_t length, int access, std::error_code& error) noexcept {
     const AddressRange range = range_of(address, length);
     if (Entry* entry = hold(range, access)) [[likely]] {
