@@ -86,7 +86,7 @@ void go_through(benchmark::State& state, Hit hit, std::size_t used = ~std::size_
   // The loop's beginning is a barrier; the pointer is read behind it.
   std::size_t at = 0;
   std::size_t end = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (at == end) [[unlikely]] {
       const std::size_t share =
           std::min(used, cached->order().size()) / static_cast<std::size_t>(state.threads());
@@ -158,7 +158,7 @@ void two_lines_at_random(benchmark::State& state) {
   }
   std::shuffle(order.begin(), order.end(), random);
   std::size_t at = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (at == lines) at = 0;
     std::atomic<std::uint64_t>& count = line[table[order[at++]]].count;
     at += count.fetch_add(1) >> 63;  // 0, but the next look-up has to wait for it
@@ -167,7 +167,7 @@ void two_lines_at_random(benchmark::State& state) {
 }
 
 void only_confirming(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(process_watcher().settle());
+  for ([[maybe_unused]] auto _ : state) benchmark::DoNotOptimize(process_watcher().settle());
 }
 
 BENCHMARK(early_hit)->Arg(10)->Arg(100)->Arg(1'000)->Arg(10'000)->Arg(100'000);
