@@ -18,8 +18,8 @@
 namespace verbena::core::soft {
 namespace {
 
-// How often the thread turns by itself, in ms: while something waits for time to pass, while there are links
-// at all.
+// How often the thread turns by itself, in ms: while something waits for time to pass, and always under a
+// fault plan; while there are links at all.
 constexpr int restless_turn = 1;
 constexpr int quiet_turn = 100;
 
@@ -72,7 +72,7 @@ void Agent::watch(PeerProcess& peer) {
 }
 
 void Agent::run() {
-  int timeout = -1;
+  int timeout = context_.plan() ? restless_turn : -1;
   while (!stop_.load(std::memory_order_relaxed)) {
     std::array<epoll_event, 64> ready;
     const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), timeout);
@@ -96,8 +96,8 @@ int Agent::turn() {
   const std::lock_guard guard(context_.mutex_);
   context_.discard_departed();
   context_.seal_all();
-  if (context_.peers_.empty()) return -1;
-  int timeout = quiet_turn;
+  if (context_.peers_.empty() && !context_.plan()) return -1;
+  int timeout = context_.plan() ? restless_turn : quiet_turn;
   for (const auto& cq : context_.queues_) {
     if (!cq || cq->was_polled() || !cq->lock.try_lock()) continue;
     cq->progress_armed();

@@ -30,6 +30,8 @@ CompletionQueue::CompletionQueue(Context& owner, std::uint32_t queue_index, int 
   handle = queue_index;
   pthread_mutex_init(&mutex, nullptr);
   pthread_cond_init(&cond, nullptr);
+  if (const FaultPlan* plan = owner.plan(); plan && plan->completion_delay.count() > 0)
+    late_ = std::make_unique<LateReports>(plan->completion_delay.count(), mask_);
 }
 
 int CompletionQueue::poll(int count, ibv_wc* completions) noexcept {
@@ -49,7 +51,36 @@ int CompletionQueue::poll(int count, ibv_wc* completions) noexcept {
   return taken;
 }
 
+// All completions go by the ring.
+int CompletionQueue::poll_late(int count, ibv_wc* completions) noexcept {
+  const std::lock_guard guard(lock);
+  polled_.store(true, std::memory_order_relaxed);
+  progress();
+  const std::int64_t now = monotonic_ns();
+  notify_when_due(now);
+  int taken = 0;
+  while (taken < count && head_ != tail_ && late_->is_due(head_, now))
+    completions[taken++] = ring_[head_++ & mask_];
+  return taken;
+}
+
 void CompletionQueue::fire() noexcept {
+  if (late_) {
+    late_->wants_event = true;
+  } else {
+    notify();
+  }
+}
+
+// Whoever comes first: the user who polls, or the agent, which turns often under a plan.
+void CompletionQueue::notify_when_due(std::int64_t now) noexcept {
+  late_->stamp(tail_, now);
+  if (armed_ == Armed::no || !late_->wants_event || head_ == tail_ || !late_->is_due(head_, now)) return;
+  late_->wants_event = false;
+  notify();
+}
+
+void CompletionQueue::notify() noexcept {
   armed_ = Armed::no;
   owner_context.armed_line(index).store(Armed::no,
                                         std::memory_order_relaxed);  // a late wake-up is only a hint
@@ -68,6 +99,7 @@ int CompletionQueue::arm(bool solicited_only) noexcept {
   heavy_fence();
   must_look_ = true;
   progress();
+  if (late_ && head_ != tail_) late_->wants_event = true;       // the user couldn't see it
   if (armed_ != Armed::no && !senders_.empty()) nudge_peers();  // a peer that neither polls nor sleeps armed
   return 0;
 }
@@ -78,6 +110,7 @@ void CompletionQueue::purge(std::uint32_t qp_number) noexcept {
     if (ring_[at & mask_].qp_num != qp_number) ring_[kept++ & mask_] = ring_[at & mask_];
   }
   tail_ = kept;
+  if (late_) late_->take_back(tail_);
 }
 
 void CompletionQueue::progress() noexcept {
@@ -99,6 +132,7 @@ void CompletionQueue::take_in() noexcept {
 void CompletionQueue::progress_armed() noexcept {
   must_look_ = true;
   progress();
+  if (late_) notify_when_due(monotonic_ns());
   if (armed_ == Armed::no || senders_.empty()) return;
   for (QueuePair* qp : senders_) qp->ask_for_event();
   heavy_fence();  // as in arm()

@@ -16,6 +16,7 @@
 
 #include "core/soft/biased_lock.h"
 #include "core/soft/completion_channel.h"
+#include "core/soft/late_reports.h"
 #include "core/soft/layout.h"
 
 namespace verbena::core::soft {
@@ -28,6 +29,8 @@ struct CompletionQueue : ibv_cq {
                   CompletionChannel* channel);
 
   int poll(int count, ibv_wc* completions) noexcept;
+  /// The same where a fault plan keeps completions back.
+  int poll_late(int count, ibv_wc* completions) noexcept;
   int arm(bool solicited_only) noexcept;
 
   // The rest under `lock`.
@@ -86,6 +89,8 @@ struct CompletionQueue : ibv_cq {
   void demote_direct() noexcept;
   bool promote(QueuePair& qp) noexcept;
   void fire() noexcept;
+  void notify() noexcept;
+  void notify_when_due(std::int64_t now) noexcept;
 
   static constexpr std::size_t max_direct = 8;  // rings that every poll looks at: one load each
   Bell& bell_;
@@ -108,6 +113,7 @@ struct CompletionQueue : ibv_cq {
   std::uint32_t tail_ = 0;
   std::uint32_t mask_;
   std::unique_ptr<ibv_wc[]> ring_;
+  std::unique_ptr<LateReports> late_;  // by the context's fault plan; null where it has none
 };
 
 }  // namespace verbena::core::soft

@@ -49,7 +49,7 @@ BothSides::~BothSides() {
   first_->lock.unlock();
 }
 
-Context::Context() : places_(new Place[queue_pairs_per_block]) {
+Context::Context(std::optional<FaultPlan> plan) : plan_(plan), places_(new Place[queue_pairs_per_block]) {
   asymmetric_fences();
   claim_block();
   create_memory();
@@ -65,6 +65,16 @@ Context::Context() : places_(new Place[queue_pairs_per_block]) {
   device_.transport_type = IBV_TRANSPORT_IB;
   std::strcpy(device_.name, "soft0");
   std::strcpy(device_.dev_name, "uverbs-soft0");
+  install_operations();
+  agent_ = std::make_unique<Agent>(*this, listener_.get());
+}
+
+Context::~Context() {
+  agent_.reset();
+}
+
+// A fault plan has functions of its own here, so that without one nothing asks for it.
+void Context::install_operations() noexcept {
   ibv_context_ops& ops = verbs_.context.ops;
   ops.post_send = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
     return static_cast<QueuePair*>(qp)->post_send(request, bad);
@@ -82,11 +92,27 @@ Context::Context() : places_(new Place[queue_pairs_per_block]) {
     return static_cast<CompletionQueue*>(cq)->arm(solicited_only != 0);
   };
   ops.bind_mw = [](ibv_qp*, ibv_mw*, ibv_mw_bind*) { return EOPNOTSUPP; };
-  agent_ = std::make_unique<Agent>(*this, listener_.get());
+  if (plan_ && plan_->touches_operations()) {
+    ops.post_send = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
+      return static_cast<QueuePair*>(qp)->post_send_by_plan(request, bad);
+    };
+  }
+  if (plan_ && plan_->completion_delay.count() > 0) {
+    ops.poll_cq = [](ibv_cq* cq, int count, ibv_wc* completions) {
+      return static_cast<CompletionQueue*>(cq)->poll_late(count, completions);
+    };
+  }
 }
 
-Context::~Context() {
-  agent_.reset();
+bool Context::fails_call() noexcept {
+  if (!plan_ || plan_->failing_call == 0) return false;
+  return set_up_calls_.fetch_add(1, std::memory_order_relaxed) + 1 ==
+         plan_->failing_call;  // a count, no more
+}
+
+std::unique_ptr<Faults> Context::next_faults() {
+  if (!plan_ || !plan_->touches_operations()) return nullptr;
+  return std::make_unique<Faults>(*plan_, faulty_queue_pairs_++);
 }
 
 // The kernel keeps the register of blocks: an abstract socket name has one owner, and none once its process

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +22,8 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_channel.h"
 #include "core/soft/control.h"
+#include "core/soft/fault_plan.h"
+#include "core/soft/faults.h"
 #include "core/soft/fence.h"
 #include "core/soft/key_table.h"
 #include "core/soft/layout.h"
@@ -71,7 +74,7 @@ class BothSides {
 class Context {
  public:
   /// Throws Error with the reason when memory or a block can't be had.
-  Context();
+  explicit Context(std::optional<FaultPlan> plan);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -80,6 +83,8 @@ class Context {
   std::mutex& mutex() noexcept { return mutex_; }
   KeyTable& keys() noexcept { return *keys_; }
   EventQueue& events() noexcept { return events_; }
+  /// Null where nothing is to go wrong.
+  const FaultPlan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
   Bell& bell(std::uint32_t completion_queue) noexcept;
   std::atomic<Armed>& armed_line(std::uint32_t completion_queue) noexcept {
     return table_->queues[completion_queue].armed;
@@ -87,7 +92,8 @@ class Context {
   QueuePair* queue_pair_at(std::uint32_t index, const CompletionQueue& receive_queue) noexcept;
 
   // ---- Set-up; the caller holds mutex() ----
-  std::uint32_t claim_queue_pair();  ///< a number; 0: all are in use
+  std::uint32_t claim_queue_pair();       ///< a number; 0: all are in use
+  std::unique_ptr<Faults> next_faults();  ///< of the next queue pair; null without a plan
   void add(QueuePair& qp);
   void remove(QueuePair& qp);
   CompletionQueue* add_queue(int entries, void* cq_context, CompletionChannel* channel);
@@ -121,6 +127,8 @@ class Context {
   bool was_replaced(const SharedRange& range) const noexcept;
   std::vector<MemoryRegion*>& shared_regions() noexcept { return shared_regions_; }
 
+  /// True for the set-up call that the plan fails. Any thread; counts the calls.
+  bool fails_call() noexcept;
   /// Tells a queue pair's completion queues, without their locks, that there is something to do.
   void hint(QueuePair& qp) noexcept;
 
@@ -142,6 +150,7 @@ class Context {
     std::atomic<QueuePair*> queue_pair{nullptr};
     std::atomic<const CompletionQueue*> receive_queue{nullptr};
   };
+  void install_operations() noexcept;
   void claim_block();
   void create_memory();
   PeerProcess* find_peer(std::uint32_t block) noexcept;
@@ -155,6 +164,9 @@ class Context {
   bool replace_pages(MemoryRegion& region);
   MemoryRegion* shared_region_of(std::uint32_t key);
 
+  const std::optional<FaultPlan> plan_;
+  std::uint64_t faulty_queue_pairs_ = 0;        // so far
+  std::atomic<std::uint64_t> set_up_calls_{0};  // counted where there is a plan
   verbs_context verbs_{};
   ibv_device device_{};
   std::mutex mutex_;

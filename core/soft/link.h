@@ -21,6 +21,8 @@ enum class Role : std::uint8_t { requester = 0, responder = 1, borrower = 2 };
 struct Link {
   PeerProcess* peer = nullptr;
   std::uint32_t peer_number = 0;
+  /// The peer has held a hazard for longer than anyone waits: the queue pair fails, and doesn't wait again.
+  std::atomic<bool> gave_up{false};
   bool fence = true;  ///< light fences must be real ones; so they are until the peer is known
 
   // Inwards: our segment, which the peer writes into.

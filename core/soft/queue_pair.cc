@@ -33,6 +33,7 @@ QueuePair::QueuePair(Context& owner, ibv_pd* pd_of, std::uint32_t number, const 
   state = IBV_QPS_RESET;
   pthread_mutex_init(&mutex, nullptr);
   pthread_cond_init(&cond, nullptr);
+  faults_ = owner.next_faults();
 }
 
 void QueuePair::change_state(ibv_qp_state to) noexcept {
@@ -89,7 +90,11 @@ bool QueuePair::await_peer(std::uint32_t key) noexcept {
       return key == 0 ? held != 0 : held == key;
     });
   };
-  return await_withdrawal(touching, *link.peer);
+  // Relaxed: a hint. Whoever misses it waits once more.
+  if (link.gave_up.load(std::memory_order_relaxed)) return !touching();
+  if (await_withdrawal(touching, *link.peer)) return true;
+  link.gave_up.store(true, std::memory_order_relaxed);
+  return false;
 }
 
 void QueuePair::fail_sends() noexcept {
@@ -172,6 +177,7 @@ void QueuePair::enter_reset() noexcept {
   broken_ = refused_ = IBV_WC_SUCCESS;
   known_write_ = known_loan_ = {};
   attributes = {};
+  if (faults_) faults_->begin_anew();
   parting.store(Parting::none, std::memory_order_relaxed);
   change_state(IBV_QPS_RESET);
 }

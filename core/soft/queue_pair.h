@@ -8,7 +8,7 @@
 ///
 /// The parts: queue_pair.cc (states and errors), requester.cc (what a posted send does), responder.cc (what
 /// an arriving entry does), remote_memory.cc (touching the peer's memory), target.cc (what a peer asks us to
-/// do for it).
+/// do for it), queue_pair_faults.cc (what a fault plan does to all of that).
 #pragma once
 
 #include <infiniband/verbs.h>
@@ -18,6 +18,7 @@
 #include <memory>
 #include <span>
 
+#include "core/soft/faults.h"
 #include "core/soft/layout.h"
 #include "core/soft/link.h"
 #include "core/soft/receive_queue.h"
@@ -41,6 +42,8 @@ struct QueuePair : ibv_qp {
 
   // ---- Verbs; each takes the locks that it needs ----
   int post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
+  /// The same where a fault plan is in force.
+  int post_send_by_plan(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
   int post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept;
 
   // ---- Called by completion queues, under their lock ----
@@ -122,6 +125,9 @@ struct QueuePair : ibv_qp {
 
  private:
   // requester.cc
+  template <bool by_plan>
+  int post_all(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
+  template <bool by_plan>
   int post_one(const ibv_send_wr& request) noexcept;
   bool post_small_send(const ibv_send_wr& request) noexcept;
   bool post_mapped_write(const ibv_send_wr& request) noexcept;
@@ -228,6 +234,12 @@ struct QueuePair : ibv_qp {
   const std::byte* borrowed_ = nullptr;              // a loan that hasn't been given back …
   std::shared_ptr<const Mapping> borrowed_mapping_;  // … whose mapping the peer has already closed
 
+  // queue_pair_faults.cc
+  void advance_by_plan() noexcept;
+  Faults::Patience patience() const noexcept;
+  void cut_link() noexcept;
+  void come_late(Role role) noexcept;
+
   // queue_pair.cc
   void fail_sends() noexcept;
   bool await_peer(std::uint32_t key) noexcept;
@@ -254,6 +266,8 @@ struct QueuePair : ibv_qp {
   std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
   bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
   bool refusing_ = false;             // the peer has been told that its entry failed
+
+  std::unique_ptr<Faults> faults_;  // by the context's plan; null where it has none, as nearly always
 };
 
 /// Returns the old value; the compare value travels in `compare_add` as it does in verbs.

@@ -120,6 +120,8 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
   const Reach way =
       reach(Role::requester, request.rkey, request.remote_address, request.length, access, mapped);
   int error = 0;
+  if (faults_ && (way == Reach::mapped || way == Reach::kernel)) [[unlikely]]
+    come_late(Role::requester);
   if (way == Reach::mapped) {
     for (const ibv_sge& piece : pieces) {
       auto* local = reinterpret_cast<std::byte*>(piece.addr);

@@ -47,9 +47,18 @@ ibv_wc_opcode completion_opcode(ibv_wr_opcode opcode) {
 }  // namespace
 
 int QueuePair::post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept {
+  return post_all<false>(request, bad);
+}
+
+int QueuePair::post_send_by_plan(ibv_send_wr* request, ibv_send_wr** bad) noexcept {
+  return post_all<true>(request, bad);
+}
+
+template <bool by_plan>
+inline int QueuePair::post_all(ibv_send_wr* request, ibv_send_wr** bad) noexcept {
   const std::lock_guard guard(send_completions().lock);
   for (; request; request = request->next) {
-    if (const int error = post_one(*request)) [[unlikely]] {
+    if (const int error = post_one<by_plan>(*request)) [[unlikely]] {
       *bad = request;
       return error;
     }
@@ -57,9 +66,11 @@ int QueuePair::post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept {
   return 0;
 }
 
-int QueuePair::post_one(const ibv_send_wr& request) noexcept {
+// By a fault plan nothing takes a shortest way: there is no fault on those.
+template <bool by_plan>
+inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
   const ibv_qp_state now = current_state();
-  if (now == IBV_QPS_RTS && !sends.has_waiting() && broken_ == IBV_WC_SUCCESS) [[likely]] {
+  if (!by_plan && now == IBV_QPS_RTS && !sends.has_waiting() && broken_ == IBV_WC_SUCCESS) [[likely]] {
     if (request.opcode == IBV_WR_SEND && post_small_send(request)) return 0;
     if (request.opcode == IBV_WR_RDMA_WRITE && post_mapped_write(request)) return 0;
   }
@@ -72,7 +83,7 @@ int QueuePair::post_one(const ibv_send_wr& request) noexcept {
     if (sends.is_full()) return ENOMEM;
   }
   enqueue(request, length);
-  if (now == IBV_QPS_RTS) advance();
+  if (now == IBV_QPS_RTS) by_plan ? advance_by_plan() : advance();
   if (now == IBV_QPS_ERR) flush_sends();
   if (!sends.is_empty()) send_completions().add_sender(*this);
   return 0;
@@ -416,7 +427,7 @@ void QueuePair::retire(bool look) noexcept {
     if (!complete_done()) return;
     if (!sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) break;
     const std::uint32_t before = sends.next;
-    advance();
+    faults_ ? advance_by_plan() : advance();
     if (sends.next == before) break;
   }
   if (refused_ == IBV_WC_SUCCESS && was_dead) refused_ = IBV_WC_RETRY_EXC_ERR;

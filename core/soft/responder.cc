@@ -12,19 +12,11 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/not_ready_timer.h"
 #include "core/soft/pieces.h"
 #include "core/soft/queue_pair.h"
 
 namespace verbena::core::soft {
-namespace {
-
-// ibv_modify_qp(3)'s codes of the minimal RNR NAK timer, in units of 10 µs (IBTA's table of RNR NAK timer
-// values).
-constexpr std::int64_t rnr_timer_10us[32] = {
-    65536, 1,   2,   3,   4,    6,    8,    12,   16,   24,   32,   48,    64,    96,    128,   192,
-    256,   384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152};
-
-}  // namespace
 
 int QueuePair::post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept {
   CompletionQueue& cq = receive_completions();
@@ -162,8 +154,8 @@ bool QueuePair::wait_for_receive() noexcept {
   constexpr std::uint32_t for_ever = 7;
   const std::uint32_t retries = link.in->not_ready_retries.load(std::memory_order_relaxed);
   if (retries >= for_ever) return false;
-  const std::int64_t patience = rnr_timer_10us[attributes.min_rnr_timer & 31] * 10'000 * (retries + 1);
-  if (now - not_ready_since_ > patience) {
+  const std::int64_t limit = not_ready_timer_ns(attributes.min_rnr_timer) * (retries + 1);
+  if (now - not_ready_since_ > limit) {
     not_ready_since_ = 0;
     refuse(IBV_WC_RNR_RETRY_EXC_ERR);  // the requester's queue pair fails; ours is well
   }
@@ -252,6 +244,8 @@ QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
   }
   std::byte* mapped = nullptr;
   const Reach way = reach(Role::responder, piece.key, piece.address, piece.length, 0, mapped);
+  if (faults_ && (way == Reach::mapped || way == Reach::kernel)) [[unlikely]]
+    come_late(Role::responder);
   if (way == Reach::mapped) {
     // scatter may fail the queue pair, which waits for the peer, which may be waiting for this hazard:
     // withdraw first.

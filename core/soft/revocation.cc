@@ -63,6 +63,7 @@ bool Context::await_accesses(std::uint32_t key) {
     if (await_withdrawal(touching, *qp->link.peer)) continue;
     {
       const BothSides locked(*qp);
+      qp->link.gave_up.store(true, std::memory_order_relaxed);  // as in QueuePair::await_peer
       qp->change_state(IBV_QPS_ERR);
     }
     if (!seal(*qp)) withdrawn = false;

@@ -28,6 +28,8 @@ T* refuse(int error) {
 
 class SoftDevice final : public Device {
  public:
+  explicit SoftDevice(std::optional<FaultPlan> plan) : node_(plan) {}
+
   std::string_view name() const noexcept override { return "soft0"; }
   DeviceKind kind() const noexcept override { return DeviceKind::software; }
   ibv_context* context() noexcept override { return node_.verbs(); }
@@ -90,6 +92,7 @@ class SoftDevice final : public Device {
 // ---- Protection domains and memory ----
 
 ibv_pd* SoftDevice::alloc_pd() {
+  if (node_.fails_call()) return refuse<ibv_pd>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   std::uint16_t number = 1;
   for (const std::uint16_t used : domains_) {
@@ -123,6 +126,7 @@ ibv_mr* SoftDevice::reg(ibv_pd* verbs, void* address, std::size_t length, int ac
   }
   const auto begin = reinterpret_cast<std::uint64_t>(address);
   if (begin + length < begin) return refuse<ibv_mr>(EINVAL);
+  if (node_.fails_call()) return refuse<ibv_mr>(ENOMEM);
   auto* pd = static_cast<ProtectionDomain*>(verbs);
   const std::lock_guard guard(node_.mutex());
   KeyGrant grant{begin, length, static_cast<unsigned>(access) & 0xff, pd->number};
@@ -175,6 +179,7 @@ int SoftDevice::dereg_mr(ibv_mr* verbs) {
 
 ibv_mw* SoftDevice::alloc_mw(ibv_pd* pd, ibv_mw_type type) {
   if (type != IBV_MW_TYPE_2) return refuse<ibv_mw>(EOPNOTSUPP);
+  if (node_.fails_call()) return refuse<ibv_mw>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   const std::uint32_t key = node_.keys().reserve();
   if (key == 0) return refuse<ibv_mw>(ENOMEM);
@@ -203,6 +208,7 @@ int SoftDevice::dealloc_mw(ibv_mw* verbs) {
 // ---- Completions ----
 
 ibv_comp_channel* SoftDevice::create_comp_channel() {
+  if (node_.fails_call()) return refuse<ibv_comp_channel>(ENOMEM);
   auto* channel = new CompletionChannel(context());
   if (channel->fd >= 0) return channel;
   delete channel;
@@ -233,6 +239,7 @@ void SoftDevice::ack_cq_events(ibv_cq* cq, unsigned int count) {
 
 ibv_cq* SoftDevice::create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) {
   if (entries < 1 || entries > max_completions || comp_vector != 0) return refuse<ibv_cq>(EINVAL);
+  if (node_.fails_call()) return refuse<ibv_cq>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   return node_.add_queue(entries, cq_context, static_cast<CompletionChannel*>(channel));
 }
@@ -266,6 +273,7 @@ ibv_srq* SoftDevice::create_srq(ibv_pd* pd, ibv_srq_init_attr& init) {
   if (init.attr.max_wr < 1 || init.attr.max_wr > max_work_requests || init.attr.max_sge > max_gather) {
     return refuse<ibv_srq>(EINVAL);
   }
+  if (node_.fails_call()) return refuse<ibv_srq>(ENOMEM);
   auto* srq = new SharedReceiveQueue(node_, init.attr.max_wr, std::max(init.attr.max_sge, 1u));
   srq->context = context();
   srq->srq_context = init.srq_context;
@@ -312,6 +320,7 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
       cap.max_inline_data > max_inline) {
     return refuse<ibv_qp>(EINVAL);
   }
+  if (node_.fails_call()) return refuse<ibv_qp>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   const std::uint32_t number = node_.claim_queue_pair();
   if (number == 0) return refuse<ibv_qp>(ENOMEM);
@@ -373,6 +382,7 @@ int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
   if (const int error = check_transition(qp.qp_type, from, to, mask)) return error;
   if (const int error = check_values(attr, mask)) return error;
   const bool opens = from == IBV_QPS_INIT && to == IBV_QPS_RTR;
+  if (opens && node_.fails_call()) return ENOMEM;
   if (to == IBV_QPS_RESET) node_.part(qp);
   {
     const BothSides locked(qp);
@@ -435,7 +445,11 @@ int SoftDevice::destroy_qp(ibv_qp* verbs) {
 }  // namespace
 
 std::unique_ptr<Device> open_soft_device() {
-  return std::make_unique<SoftDevice>();
+  return std::make_unique<SoftDevice>(FaultPlan::from_environment());
+}
+
+std::unique_ptr<Device> open_soft_device(const FaultPlan& plan) {
+  return std::make_unique<SoftDevice>(plan);
 }
 
 }  // namespace verbena::core

@@ -7,10 +7,14 @@
 #include <memory>
 
 #include "core/device.h"
+#include "core/soft/fault_plan.h"
 
 namespace verbena::core {
 
-/// Opens it. Throws Error (device_failed) with what the system refused.
+/// Opens it. Throws Error: device_failed with what the system refused; invalid_argument where the environment
+/// variable VERBENA_FAULT is set, and isn't a fault plan.
 std::unique_ptr<Device> open_soft_device();
+/// The same with this plan, whatever the environment says.
+std::unique_ptr<Device> open_soft_device(const soft::FaultPlan& plan);
 
 }  // namespace verbena::core
