@@ -55,6 +55,12 @@ class Device {
   /// asynchronous event waits. Owned by the device.
   virtual ibv_context* context() noexcept = 0;
 
+  /// True where a read may complete with success though the peer took the memory away in the middle of it,
+  /// and part of the bytes never came: only success of an operation behind it on its queue pair says that it
+  /// is whole. SoftRoCE does that (seen on Linux 6.1: rxe_completer() meets the peer's refusal between two
+  /// answers, completes the read without an error, and only then fails the queue pair).
+  virtual bool may_misreport_reads() const noexcept { return false; }
+
   virtual int query_device(ibv_device_attr& attr) = 0;
   virtual int query_port(std::uint8_t port, ibv_port_attr& attr) = 0;
   virtual int query_gid(std::uint8_t port, int index, ibv_gid& gid) = 0;

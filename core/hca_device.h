@@ -18,6 +18,8 @@ class HcaDevice final : public Device {
   DeviceKind kind() const noexcept override { return DeviceKind::hca; }
   ibv_context* context() noexcept override { return context_; }
 
+  bool may_misreport_reads() const noexcept override { return is_softroce_; }
+
   int query_device(ibv_device_attr& attr) override;
   int query_port(std::uint8_t port, ibv_port_attr& attr) override;
   int query_gid(std::uint8_t port, int index, ibv_gid& gid) override;
@@ -56,6 +58,7 @@ class HcaDevice final : public Device {
  private:
   ibv_context* context_;
   std::string name_;
+  bool is_softroce_ = false;
 };
 
 }  // namespace verbena::core

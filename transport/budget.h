@@ -40,7 +40,7 @@ constexpr std::uint32_t signal_interval(const Options& options) {
 constexpr std::uint32_t sends_per_peer(const Options& options) {
   return options.request_depth                           // requests and messages
          + 2 * options.call_depth                        // replies, and those not yet known to be complete
-         + (max_large_pieces + 1) * options.large_depth  // reads of large messages, and their releases
+         + (max_large_pieces + 2) * options.large_depth  // reads of large messages, confirmations, releases
          + control_reserve                               // credits
          + options.send_depth                            // the program's operations
          + 2 * signal_interval(options)                  // completed, but not yet announced
@@ -50,7 +50,7 @@ constexpr std::uint32_t sends_per_peer(const Options& options) {
 /// Messages of any kind are queued while fewer are under way: a peer that goes on without acknowledging
 /// anything is given up there, and the reads, the probe and the last one still find their places.
 constexpr std::uint32_t eager_limit(const Options& options) {
-  return sends_per_peer(options) - max_large_pieces * options.large_depth - 1 - 1;
+  return sends_per_peer(options) - (max_large_pieces + 1) * options.large_depth - 1 - 1;
 }
 /// What the program starts, starts while fewer than so many sends are under way: the peer's window alone
 /// doesn't bound it (the peer may declare any, and grants come back before sends are announced), and what has

@@ -243,7 +243,8 @@ LargeArea& Channel::area_of(Kind kind) noexcept {
   return kind == Kind::large_reply ? engine_.large_replies() : engine_.large_requests();
 }
 
-// One read a piece, one behind the other; the last one's completion is that of all.
+// One read a piece, one behind the other; the last one's completion is that of all. Where a device's word for
+// a read can't be trusted, it is that of an empty write behind them, which fails with the queue pair.
 bool Channel::begin_read(Incoming& incoming) noexcept {
   if (incoming.is_lent) return begin_loan(incoming);
   LargeArea& area = area_of(incoming.kind);
@@ -265,10 +266,11 @@ bool Channel::begin_read(Incoming& incoming) noexcept {
     slot.request.num_sge = 1;
     slot.request.send_flags = 0;
     slot.request.wr.rdma = {piece.address, piece.key};
-    slot.entry = {is_last ? &incoming : nullptr, nullptr, nullptr, length};
+    slot.entry = {is_last && !engine_.confirms_reads() ? &incoming : nullptr, nullptr, nullptr, length};
     queue();
     to += length;
   }
+  if (engine_.confirms_reads()) queue_empty_write(&incoming);
   return true;
 }
 

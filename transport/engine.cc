@@ -77,6 +77,7 @@ const Options& validated(const Options& options) {
 Engine::Engine(asio::io_context* context, Options options)
     : options_(validated(options)),
       device_(core::open_device(options_.device)),
+      confirms_reads_(device_->may_misreport_reads()),
       pd_(make_pd(*device_)),
       completions_(*device_, static_cast<int>(completions(options_))),
       receives_(*device_, pd_.get(), options_),

@@ -132,6 +132,8 @@ class Engine {
 
   // ---- The rest ----
   core::Device& device() noexcept { return *device_; }
+  /// A read is done when an operation behind it is: Device::may_misreport_reads().
+  bool confirms_reads() const noexcept { return confirms_reads_; }
   ibv_pd* pd() noexcept { return pd_.get(); }
   const Options& options() const noexcept { return options_; }
   Statistics& statistics() noexcept { return statistics_; }
@@ -165,6 +167,7 @@ class Engine {
 
   Options options_;
   std::unique_ptr<core::Device> device_;
+  const bool confirms_reads_;
   core::Handle<ibv_pd> pd_;
   core::CompletionQueue completions_;
   Receives receives_;
