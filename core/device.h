@@ -6,6 +6,8 @@
 /// nullptr with `errno` set; or 0, else an errno value. What each does, and its errors, is the man page of
 /// the verb of the same name (`ibv_alloc_pd(3)` …); a verb that a device lacks answers EOPNOTSUPP.
 ///
+/// Beside them stands what a device has that verbs have no word for: lending().
+///
 /// The data path isn't here: `ibv_post_send`, `ibv_post_recv`, `ibv_post_srq_recv`, `ibv_poll_cq` and
 /// `ibv_req_notify_cq` are inline calls through `context()->ops`, the same for hardware and software.
 ///

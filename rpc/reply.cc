@@ -46,15 +46,16 @@ void Reply::send(Gather pieces) noexcept {
 
 Held Reply::hold(Bytes part) {
   Held held;
+  auto& kept = held.kept_;
   if (channel_ && channel_->serial() == serial_ &&
-      channel_->hold_request({slot_, generation_}, part, held.receive_, held.range_, held.length_)) {
-    held.channel_ = channel_;
-    held.serial_ = serial_;
-    held.bytes_ = part;
+      channel_->hold_request({slot_, generation_}, part, kept.receive, kept.range, kept.length)) {
+    kept.channel = channel_;
+    kept.serial = serial_;
+    kept.bytes = part;
   } else {
-    held.copy_ = std::make_unique_for_overwrite<std::byte[]>(part.size());
-    std::ranges::copy(part, held.copy_.get());
-    held.bytes_ = {held.copy_.get(), part.size()};
+    kept.copy = std::make_unique_for_overwrite<std::byte[]>(part.size());
+    std::ranges::copy(part, kept.copy.get());
+    kept.bytes = {kept.copy.get(), part.size()};
   }
   return held;
 }

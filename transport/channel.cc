@@ -18,6 +18,7 @@ namespace verbena::transport {
 Channel::Channel(Engine& engine, std::uint32_t index)
     : engine_(engine),
       index_(index),
+      posts_alone_(engine.device().kind() == core::DeviceKind::software),
       request_limit_(request_limit(engine.options())),
       one_sided_limit_(one_sided_limit(engine.options())),
       eager_limit_(eager_limit(engine.options())),

@@ -86,9 +86,7 @@ class Channel {
   void flush() noexcept {
     if (!ring_.has_queued() || state_ != State::open) return;
     close_frame();
-    requests_posted_ = requests_sent_;
-    if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
-      fail_to_post(error);
+    post();
   }
   void check_linger(std::int64_t now_ns) noexcept;
   /// Called once a keep-alive interval. Quiet: nothing has arrived or completed since the last call.
@@ -209,6 +207,11 @@ class Channel {
   SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
+  void post() noexcept {
+    requests_posted_ = requests_sent_;
+    if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
+      fail_to_post(error);
+  }
   /// A write of no bytes: it touches no memory of the peer's, and completes behind all before it.
   void queue_empty_write(Operation* done) noexcept;
   void fail_to_post(int error) noexcept;
@@ -269,7 +272,9 @@ class Channel {
     core::Handle<ibv_mr> in_place;  // `memory` is the caller's: registered while it is read to
     bool is_in_place = false;
     std::uint32_t loan = 0;  // its generation
+    std::int64_t asked = 0;  // ns, when it couldn't be mapped yet; 0: it hasn't been tried
     bool is_lent = false;
+    bool was_lent = false;  // and is read by its key: it couldn't be mapped
     bool in_use = false;
     bool read = false;
   };
@@ -301,6 +306,7 @@ class Channel {
   bool end_loan(Outgoing& outgoing, bool now) noexcept;
   void end_loan_of(std::uint32_t slot) noexcept;
   void end_all_loans() noexcept;
+  static core::Loan loan_of(const Incoming& incoming) noexcept;
   bool begin_loan(Incoming& incoming);
   void deliver_lent(Incoming& incoming, std::span<const std::byte> payload);
   void drop_recalled(Incoming& incoming) noexcept;
@@ -334,6 +340,7 @@ class Channel {
   std::uint64_t requests_sent_ = 0;    // queued; the low half is the credit used
   std::uint64_t requests_posted_ = 0;  // of them, before the last doorbell
 
+  const bool posts_alone_;  // one that nothing is to be chained to: a doorbell costs no more than the chain
   const std::uint32_t request_limit_;    // the same for messages and requests
   const std::uint32_t one_sided_limit_;  // of entries in the ring, when one more is started
   const std::uint32_t eager_limit_;      // of entries in the ring, when a message is queued

@@ -207,6 +207,7 @@ void Channel::take_large(const MessageHeader& header, std::span<const std::byte>
   if (kind == Kind::large_request && !owe_reply()) return;
   incoming.memory = nullptr;
   incoming.is_in_place = false;
+  if (kind == Kind::large_reply && loans_ != 0) end_loan_of(call.slot);  // its call may complete with this
   if (kind == Kind::large_reply && calls.place) {
     std::span<std::byte> into;
     switch (calls.place(calls.self, call, incoming.length, into)) {
@@ -230,6 +231,8 @@ void Channel::take_large(const MessageHeader& header, std::span<const std::byte>
   incoming.call = call;
   incoming.token = header.token;
   incoming.is_lent = is_lent;
+  incoming.was_lent = false;
+  incoming.asked = 0;
   incoming.loan = header.body;
   if (kind == Kind::large_message) ordered_.push_back({&incoming, nullptr, {}});
   auto& waiting = kind == Kind::large_reply ? waiting_reply_reads_ : waiting_reads_;
@@ -279,6 +282,12 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
   Channel& channel = *incoming.channel;
   if (!incoming.is_in_place) channel.engine_.reads().end(incoming.length);
   if (error) return;  // the channel is ending: abandon_large() cleans up
+  if (incoming.was_lent &&
+      !channel.engine_.device().lending()->is_current(*channel.queue_pair_->get(), loan_of(incoming))) {
+    channel.engine_.large_requests().give(std::exchange(incoming.memory, nullptr), incoming.length);
+    channel.drop_recalled(incoming);
+    return channel.engine_.range_came_back();
+  }
   ++channel.engine_.statistics().large_messages_read;
   channel.queue_eager(Kind::release, incoming.token, {}, {}, channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
@@ -373,6 +382,7 @@ void Channel::abandon_large(std::error_code error) noexcept {
   waiting_reads_.clear();
   waiting_reply_reads_.clear();
   waiting_replies_.clear();
+  engine_.try_again_soon();  // others may have waited for our memory, or for the end of our reads
 }
 
 }  // namespace verbena::transport

@@ -4,8 +4,6 @@
 // The caller's word goes as that of any large request, with the loan's generation. Whoever handles it borrows
 // the bytes, runs the handler, and gives them back; the word of it rides on the frame that has the reply. So
 // a loan lasts as long as the handler runs and no longer: one that keeps the request gets a copy.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -31,14 +29,17 @@ std::uint32_t Channel::key_to_lend(Kind kind, const Payload& bytes) noexcept {
 bool Channel::end_loan(Outgoing& outgoing, bool now) noexcept {
   constexpr std::int64_t patience_ns = 1'000'000'000;
   core::Lending& lending = *engine_.device().lending();
-  if (!now && !lending.recall(*queue_pair_->get(), outgoing.loan)) {
+  ibv_qp& queue_pair = *queue_pair_->get();
+  if (now) {
+    if (!lending.evict(queue_pair, outgoing.loan, true)) return false;
+  } else if (!lending.recall(queue_pair, outgoing.loan)) {
     const std::int64_t time = core::monotonic_ns();
     if (outgoing.recalled == 0) outgoing.recalled = time;
-    if (time - outgoing.recalled < patience_ns) return false;
-    now = true;
+    if (time - outgoing.recalled < patience_ns || !lending.evict(queue_pair, outgoing.loan, false))
+      return false;
   }
-  if (now) lending.evict(*queue_pair_->get(), outgoing.loan);
   outgoing.is_lent = false;
+  outgoing.recalled = 0;
   --loans_;
   return true;
 }
@@ -58,53 +59,54 @@ void Channel::end_all_loans() noexcept {
 
 // ---- The borrower ----
 
+core::Loan Channel::loan_of(const Incoming& incoming) noexcept {
+  const LargeBody& piece = incoming.pieces[0];
+  return {piece.address, piece.length, piece.key, incoming.token & 0xff, incoming.loan};
+}
+
 // False: it can't be had yet.
 bool Channel::begin_loan(Incoming& incoming) {
+  constexpr std::int64_t mapping_ns = 100'000'000;  // patience with a peer that may be stopped
   core::Lending& lending = *engine_.device().lending();
   ibv_qp& queue_pair = *queue_pair_->get();
-  const LargeBody& piece = incoming.pieces[0];
-  const core::Loan loan{piece.address, piece.length, piece.key, incoming.token & 0xff, incoming.loan};
-  const bool is_same_process = lending.is_same_process(queue_pair);
-  if (is_same_process) {
-    incoming.memory = engine_.large_requests().take(incoming.length);
-    if (!incoming.memory) return false;  // tried again when a range comes back
-  }
   const std::byte* bytes = nullptr;
-  const core::Lending::Borrow borrowed = lending.borrow(queue_pair, loan, bytes);
-  if (borrowed == core::Lending::Borrow::here && !is_same_process) {
-    deliver_lent(incoming, {bytes, incoming.length});
-    return true;
-  }
-  if (borrowed == core::Lending::Borrow::here) {
-    core::copy_bytes(incoming.memory, bytes, incoming.length);
-    lending.give_back(queue_pair);
-    incoming.is_lent = false;
-    engine_.reads().begin(incoming.length);
-    read_done(&incoming, {}, incoming.length);
-    return true;
-  }
-  if (incoming.memory)
-    engine_.large_requests().give(std::exchange(incoming.memory, nullptr), incoming.length);
-  switch (borrowed) {
-    case core::Lending::Borrow::later:
+  switch (lending.borrow(queue_pair, loan_of(incoming), bytes)) {
+    case core::Lending::Borrow::here:
+      if (!lending.is_same_process(queue_pair)) {
+        deliver_lent(incoming, {bytes, incoming.length});
+        return true;
+      }
+      incoming.memory = engine_.large_requests().take(incoming.length);
+      if (incoming.memory) core::copy_bytes(incoming.memory, bytes, incoming.length);
+      lending.give_back(queue_pair);
+      if (!incoming.memory) return false;  // tried again when a range comes back
+      incoming.is_lent = false;
+      engine_.reads().begin(incoming.length);
+      read_done(&incoming, {}, incoming.length);
+      return true;
+    case core::Lending::Borrow::later: {
+      const std::int64_t now = core::monotonic_ns();
+      if (incoming.asked == 0) incoming.asked = now;
       engine_.try_again_soon();
-      return false;
+      if (now - incoming.asked < mapping_ns) return false;
+      break;
+    }
     case core::Lending::Borrow::recalled:
       drop_recalled(incoming);
       return true;
-    default:
-      fail(make_error_code(errc::device_failed),
-           fmt::format("memory that {} has lent can't be mapped; set Options::lend to false, or raise the "
-                       "limits of address space and mappings (vm.max_map_count)",
-                       peer_name_));
-      return true;
+    case core::Lending::Borrow::never:
+      break;
   }
+  incoming.is_lent = false;
+  incoming.was_lent = true;  // read_done() looks whether it still is
+  return begin_read(incoming);
 }
 
 void Channel::deliver_lent(Incoming& incoming, std::span<const std::byte> payload) {
-  ibv_qp& queue_pair = *queue_pair_->get();
+  ibv_qp* const queue_pair = queue_pair_->get();
   const std::uint32_t serial = serial_;
   const std::uint32_t token = incoming.token;
+  if (frame_.has_release()) close_frame();  // so that this one's release rides with its reply, too
   ++engine_.statistics().large_messages_lent;
   engine_.statistics().bytes_received += payload.size();
   delivering_ = &incoming;
@@ -112,7 +114,7 @@ void Channel::deliver_lent(Incoming& incoming, std::span<const std::byte> payloa
   deliver_request(incoming.call, payload);
   const bool is_held = !std::exchange(lent_, {}).data();
   delivering_ = nullptr;
-  engine_.device().lending()->give_back(queue_pair);
+  if (queue_pair_ && queue_pair_->get() == queue_pair) engine_.device().lending()->give_back(*queue_pair);
   if (serial != serial_ || !incoming.in_use) return;  // ended meanwhile
   incoming.in_use = false;
   if (state_ != State::open) return;

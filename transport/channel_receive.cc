@@ -161,7 +161,10 @@ void Channel::release_request(std::uint32_t serial, const std::byte* receive, st
     ++granted_;
     tell_grant_if_due();
   }
-  if (range) engine_.range_came_back();
+  if (range) {  // not within this: the next one's handler may run
+    engine_.try_again_soon();
+    engine_.wake_if_asleep();
+  }
 }
 
 void Channel::take_bytes(std::span<const std::byte> body) {

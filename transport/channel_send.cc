@@ -243,10 +243,16 @@ std::error_code Channel::put(const Slice& from, const RemoteRegion& to, std::uin
                              Operation& done) noexcept {
   if (!may_reach(from, to, offset)) [[unlikely]]
     return why_not_reach();
+  const bool alone = ring_.is_empty() && posts_alone_;
   SendSlot& slot = one_sided(IBV_WR_RDMA_WRITE, from, done);
   if (from.length <= inline_limit_) slot.request.send_flags = IBV_SEND_INLINE;
   slot.request.wr.rdma = {to.address + offset, to.key};
-  queue();
+  if (alone) [[likely]] {
+    ring_.push();
+    post();
+  } else {
+    queue();
+  }
   return {};
 }
 

@@ -309,7 +309,7 @@ bool Engine::arm_and_look() {
 }
 
 void Engine::sleep() {
-  if (arm_and_look() || !inbox_->sleep()) return;
+  if (arm_and_look() || try_again_ || !inbox_->sleep()) return;
   ++statistics_.sleeps;
   std::int64_t due =
       core::monotonic_ns() + 100'000'000;  // nothing is worth sleeping longer without a look around
@@ -343,7 +343,7 @@ void Engine::pump() {
   if (arm_and_look()) {
     idle_since_ = core::monotonic_ns();
   }
-  if (!inbox_->sleep()) return wake();
+  if (try_again_ || !inbox_->sleep()) return wake();
   ++statistics_.sleeps;
   std::int64_t due = now + 100'000'000;
   for (const Ticker* ticker : tickers_) due = std::min(due, ticker->due);

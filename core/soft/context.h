@@ -108,9 +108,9 @@ class Context {
   /// True when no peer, and no request of a peer, touches memory through the (withdrawn) key any more. One
   /// that is stopped in the middle of a copy, as by SIGSTOP, has lost its queue pair, and its late copy hits
   /// nothing. False if that can't be had now.
-  bool await_accesses(std::uint32_t key);
+  bool await_accesses(std::uint32_t key, bool loans = true);
   /// See Lending::evict; the borrower has been recalled.
-  void evict(QueuePair& qp, std::uint32_t key);
+  bool evict(QueuePair& qp, const Loan& loan);
   /// Before a queue pair is reset or destroyed: its link is dead, and its peer touches nothing or is sealed
   /// off.
   void part(QueuePair& qp);

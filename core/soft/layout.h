@@ -233,7 +233,8 @@ struct Inbound {
   // Peer to owner: the key of the owner's memory that the peer is touching now: [0] as requester, [1] as
   // responder.
   alignas(cache_line) std::atomic<std::uint64_t> hazard[2];
-  // The same of a loan that the peer reads: apart, since nothing but a recall has to wait for it.
+  // The same of a loan that the peer reads, with its place: key | (place + 1) << 32. Apart, since nothing but
+  // a recall has to wait for it.
   alignas(cache_line) std::atomic<std::uint64_t> borrowed;
   // Peer to owner.
   alignas(cache_line) std::atomic<std::uint32_t> wants_event;  ///< the peer sleeps until `progress` moves

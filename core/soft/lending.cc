@@ -28,14 +28,26 @@ bool SoftLending::recall(ibv_qp& verbs, const Loan& loan) noexcept {
   if (!qp.link.in) return true;
   qp.link.in->loans[loan.place].store(loan.generation + 1, std::memory_order_relaxed);  // fenced below
   heavy_fence();  // the generation, then the hazard
-  return !qp.is_borrowed(loan.key);
+  return !qp.is_borrowed(loan);
 }
 
-void SoftLending::evict(ibv_qp& verbs, const Loan& loan) noexcept {
+bool SoftLending::evict(ibv_qp& verbs, const Loan& loan, bool patient) noexcept {
   auto& qp = static_cast<QueuePair&>(verbs);
-  if (recall(verbs, loan)) return;
+  if (recall(verbs, loan)) return true;
+  // Without the mutex, which the agent needs to learn that the peer is gone. The link stays: this thread owns
+  // the queue pair.
+  if (!qp.link.peer) return true;
+  if (patient && await_withdrawal([&] { return qp.is_borrowed(loan); }, *qp.link.peer)) return true;
   const std::lock_guard guard(context_.mutex());
-  context_.evict(qp, loan.key);
+  return context_.evict(qp, loan);
+}
+
+bool SoftLending::is_current(const ibv_qp& verbs, const Loan& loan) const noexcept {
+  const auto& qp = static_cast<const QueuePair&>(verbs);
+  std::atomic_thread_fence(std::memory_order_acquire);  // the bytes, then the generation
+  return qp.link.out && loan.place < places &&
+         (qp.link.out->loans[loan.place].load(std::memory_order_relaxed) & loan_generations) ==
+             loan.generation;
 }
 
 Lending::Borrow SoftLending::borrow(ibv_qp& verbs, const Loan& loan, const std::byte*& bytes) noexcept {
@@ -54,7 +66,7 @@ Lending::Borrow QueuePair::borrow(const Loan& loan, const std::byte*& bytes) noe
   if (loan.place >= Lending::places || link.is_dead()) return Lending::Borrow::recalled;
   if (!link.out) return Lending::Borrow::later;  // the peer's word has come before its segment
   // As any access: first the key that was looked up for the loan before, then all that there is to look at.
-  link.announce(Role::borrower, loan.key);
+  link.announce(Role::borrower, hazard_of(loan));
   Reach way = Reach::mapped;
   std::byte* mapped = nullptr;
   const std::uint64_t offset = loan.address - known_loan_.address;

@@ -15,7 +15,8 @@ class SoftLending final : public Lending {
   bool can_lend(const ibv_mr& region) const noexcept override;
   std::uint32_t generation(const ibv_qp& qp, std::uint32_t place) const noexcept override;
   bool recall(ibv_qp& qp, const Loan& loan) noexcept override;
-  void evict(ibv_qp& qp, const Loan& loan) noexcept override;
+  bool evict(ibv_qp& qp, const Loan& loan, bool patient) noexcept override;
+  bool is_current(const ibv_qp& qp, const Loan& loan) const noexcept override;
   Borrow borrow(ibv_qp& qp, const Loan& loan, const std::byte*& bytes) noexcept override;
   void give_back(ibv_qp& qp) noexcept override;
   bool is_same_process(const ibv_qp& qp) const noexcept override;

@@ -114,8 +114,8 @@ struct Link {
 
   // ---- Touching the peer's memory ----
 
-  void announce(Role role, std::uint32_t key) noexcept {
-    hazard(role).store(key, std::memory_order_relaxed);
+  void announce(Role role, std::uint64_t what) noexcept {
+    hazard(role).store(what, std::memory_order_relaxed);
     light_fence(fence);  // our hazard, then the key: see Context::await_accesses
   }
   void withdraw(Role role) noexcept {

@@ -79,9 +79,15 @@ struct QueuePair : ibv_qp {
   void detach() noexcept;
 
   // ---- Loans: lending.cc; the borrower's under the send completion queue's lock ----
-  /// Whether the peer reads a loan of ours through `key`.
+  static std::uint64_t hazard_of(const Loan& loan) noexcept {
+    return loan.key | (std::uint64_t{loan.place} + 1) << 32;
+  }
+  /// Whether the peer reads this loan of ours; or any, through `key`. Acquire: pairs with its withdrawal.
+  bool is_borrowed(const Loan& loan) const noexcept {
+    return link.in && link.in->borrowed.load(std::memory_order_acquire) == hazard_of(loan);
+  }
   bool is_borrowed(std::uint32_t key) const noexcept {
-    return link.in && link.in->borrowed.load(std::memory_order_acquire) == key;  // pairs with its withdrawal
+    return link.in && static_cast<std::uint32_t>(link.in->borrowed.load(std::memory_order_acquire)) == key;
   }
   Lending::Borrow borrow(const Loan& loan, const std::byte*& bytes) noexcept;
   void give_back() noexcept;

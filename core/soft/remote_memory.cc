@@ -24,7 +24,7 @@ constexpr std::uint32_t longest_kernel_copy = 1u << 20;
 // The link is up, or was. The caller withdraws the hazard, whatever the answer.
 QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t address, std::uint64_t length,
                                   unsigned access, std::byte*& mapped) noexcept {
-  link.announce(role, key);
+  if (role != Role::borrower) link.announce(role, key);  // which has, with more than the key
   if (link.out->state.load(std::memory_order_acquire) != LinkState::ready) return Reach::later;
   PeerProcess& peer = *link.peer;
   const KeyEntry& entry = peer.table->keys[key_index(key)];

@@ -430,7 +430,9 @@ void QueuePair::retire(bool look) noexcept {
     faults_ ? advance_by_plan() : advance();
     if (sends.next == before) break;
   }
-  if (refused_ == IBV_WC_SUCCESS && was_dead) refused_ = IBV_WC_RETRY_EXC_ERR;
+  // The oldest one may have failed already, by itself; the peer then dies of what it was told.
+  const bool has_failed = broken_ != IBV_WC_SUCCESS && sends.head == sends.next;
+  if (refused_ == IBV_WC_SUCCESS && was_dead && !has_failed) refused_ = IBV_WC_RETRY_EXC_ERR;
   if (refused_ != IBV_WC_SUCCESS) broken_ = refused_;
   if (broken_ != IBV_WC_SUCCESS && (refused_ != IBV_WC_SUCCESS || sends.head == sends.next)) fail_sends();
 }

@@ -46,7 +46,7 @@ class AllPaused {
 
 }  // namespace
 
-bool Context::await_accesses(std::uint32_t key) {
+bool Context::await_accesses(std::uint32_t key, bool loans) {
   heavy_fence();  // the withdrawn key, then the hazards
   bool withdrawn = true;
   for (QueuePair* qp : queue_pairs_) {
@@ -56,7 +56,8 @@ bool Context::await_accesses(std::uint32_t key) {
     const auto parting = qp->parting.load(std::memory_order_acquire);
     if (!qp->link.in || !qp->link.peer || parting == sealing || parting == over) continue;
     const auto touching = [&] {
-      return qp->is_borrowed(key) || std::ranges::any_of(qp->link.in->hazard, [&](const auto& hazard) {
+      return (loans && qp->is_borrowed(key)) ||
+             std::ranges::any_of(qp->link.in->hazard, [&](const auto& hazard) {
                return hazard.load(std::memory_order_acquire) == key;
              });
     };
@@ -71,16 +72,17 @@ bool Context::await_accesses(std::uint32_t key) {
   return withdrawn;
 }
 
-void Context::evict(QueuePair& qp, std::uint32_t key) {
-  if (!qp.link.peer || await_withdrawal([&] { return qp.is_borrowed(key); }, *qp.link.peer)) return;
+bool Context::evict(QueuePair& qp, const Loan& loan) {
+  if (!qp.link.peer || qp.link.peer->gone.load(std::memory_order_acquire) || !qp.is_borrowed(loan))
+    return true;
   {
     const BothSides locked(qp);
+    qp.link.gave_up.store(true, std::memory_order_relaxed);  // as in QueuePair::await_peer
     qp.change_state(IBV_QPS_ERR);
   }
-  constexpr int tries = 10;
-  for (int i = 0; i < tries && !seal(qp); ++i) ::sched_yield();
-  MemoryRegion* const region = shared_region_of(key);
-  for (int i = 0; region && i < tries && !replace_pages(*region); ++i) ::sched_yield();
+  seal(qp);  // if it can't be now, the agent tries again
+  MemoryRegion* const region = shared_region_of(loan.key);
+  return !region || replace_pages(*region);
 }
 
 void Context::part(QueuePair& qp) {
@@ -165,7 +167,7 @@ bool Context::replace_pages(MemoryRegion& region) {
     keys.push_back(other->lkey);
     for (const std::uint32_t key : keys) keys_->make_private(key);
     for (const std::uint32_t key : keys) {
-      if (!await_accesses(key)) return false;
+      if (!await_accesses(key, false)) return false;  // who reads a loan goes on with the old pages
     }
   }
   const std::size_t length = end - begin;

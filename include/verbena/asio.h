@@ -75,8 +75,7 @@ auto async_start(Loop& loop, Start start, Token&& token) {
           static void finish(Operation* self, std::error_code error, std::size_t bytes) noexcept {
             const std::unique_ptr<Running> running(static_cast<Running*>(self));
             H h(std::move(running->handler));
-            detail::deliver(running->loop, std::move(h),
-                            error ? std::make_exception_ptr(std::system_error(error)) : nullptr, bytes);
+            detail::deliver(running->loop, std::move(h), exception_of(error), bytes);
           }
           Loop& loop;
           H handler;
@@ -121,8 +120,7 @@ auto async_call(Client& client, MethodId method, Bytes request, Token&& token,
         Loop& loop = client.loop();
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto done = [&loop, shared](std::error_code error, Bytes reply) {
-          verbena::detail::deliver(loop, std::move(*shared),
-                                   error ? std::make_exception_ptr(std::system_error(error)) : nullptr,
+          verbena::detail::deliver(loop, std::move(*shared), exception_of(error),
                                    std::vector<std::byte>(reply.begin(), reply.end()));
         };
         if (const std::error_code error = client.call(method, request, done, deadline)) {
@@ -154,18 +152,15 @@ auto async_call(Client& client, Start start, Token&& token) {
       [&loop = client.loop()](auto handler, auto begin) {
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto kept = std::make_shared<decltype(begin)>(std::move(begin));  // a large request is read in place
-        const auto failure = [](std::error_code error) {
-          return error ? std::make_exception_ptr(std::system_error(error)) : nullptr;
-        };
         const auto post = [&loop](auto done) { boost::asio::post(loop.context(), std::move(done)); };
         if constexpr (std::is_void_v<Result>) {
-          auto done = [&loop, shared, kept, failure](std::error_code error) {
-            verbena::detail::deliver(loop, std::move(*shared), failure(error));
+          auto done = [&loop, shared, kept](std::error_code error) {
+            verbena::detail::deliver(loop, std::move(*shared), exception_of(error));
           };
           if (const std::error_code error = (*kept)(done)) post([done, error] { done(error); });
         } else {
-          auto done = [&loop, shared, kept, failure](std::error_code error, std::optional<Result> result) {
-            verbena::detail::deliver(loop, std::move(*shared), failure(error),
+          auto done = [&loop, shared, kept](std::error_code error, std::optional<Result> result) {
+            verbena::detail::deliver(loop, std::move(*shared), exception_of(error),
                                      result ? std::move(*result) : Result{});
           };
           if (const std::error_code error = (*kept)(done)) post([done, error] { done(error, std::nullopt); });

@@ -31,8 +31,7 @@ auto async_write(Loop& loop, ReplyStream& stream, Bytes part, Token&& token) {
             if (error == make_error_code(errc::no_credit) || error == make_error_code(errc::overloaded))
               return self->stream.on_writable([self] { go(self, false); });
             auto finish = [self, error] {
-              verbena::detail::deliver(self->loop, std::move(self->done),
-                                       error ? std::make_exception_ptr(std::system_error(error)) : nullptr);
+              verbena::detail::deliver(self->loop, std::move(self->done), exception_of(error));
             };
             if (inside) return boost::asio::post(self->loop.context(), std::move(finish));
             finish();
@@ -105,8 +104,7 @@ class StreamReader {
     void hand_out() {
       if (!waiting || (parts.empty() && !ended)) return;
       const auto receiver = std::exchange(waiting, {});
-      if (parts.empty())
-        return receiver(error ? std::make_exception_ptr(std::system_error(error)) : nullptr, std::nullopt);
+      if (parts.empty()) return receiver(exception_of(error), std::nullopt);
       Part part = std::move(parts.front());
       parts.pop_front();
       if (!ended) client.consumed(ticket, 1);

@@ -5,6 +5,7 @@
 /// complete with a `std::error_code` of `errc`, and never throw.
 #pragma once
 
+#include <exception>
 #include <string>
 #include <system_error>
 
@@ -63,6 +64,11 @@ inline std::error_condition make_error_condition(errc code) noexcept {
 /// By meaning: a code of another category (a work completion's status) equals the errc that it amounts to.
 inline bool operator==(const std::error_code& code, errc meaning) noexcept {
   return code == make_error_condition(meaning);
+}
+
+/// As futures and coroutines have it: a std::system_error; null where there is no error.
+inline std::exception_ptr exception_of(std::error_code error) {
+  return error ? std::make_exception_ptr(std::system_error(error)) : nullptr;
 }
 
 /// What set-up calls throw. `what()` is the whole sentence: who, what, why, remedy.

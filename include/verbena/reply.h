@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "verbena/error.h"
 #include "verbena/statistics.h"
@@ -34,21 +35,29 @@ struct Gather {
 class Held {
  public:
   Held() noexcept = default;
-  Held(Held&& other) noexcept;
-  Held& operator=(Held&& other) noexcept;
-  ~Held();
-  Bytes bytes() const noexcept { return bytes_; }
+  Held(Held&& other) noexcept : kept_(std::exchange(other.kept_, {})) {}
+  Held& operator=(Held&& other) noexcept {
+    if (this != &other) {
+      release();
+      kept_ = std::exchange(other.kept_, {});
+    }
+    return *this;
+  }
+  ~Held() { release(); }
+  Bytes bytes() const noexcept { return kept_.bytes; }
 
  private:
   friend class Reply;
   void release() noexcept;
-  transport::Channel* channel_ = nullptr;
-  std::uint32_t serial_ = 0;
-  const std::byte* receive_ = nullptr;  // the receive buffer that it lies in, or
-  std::byte* range_ = nullptr;          // where a large one was read to, or
-  std::size_t length_ = 0;
-  std::unique_ptr<std::byte[]> copy_;  // a copy
-  Bytes bytes_;
+  struct Kept {
+    transport::Channel* channel = nullptr;
+    std::uint32_t serial = 0;
+    const std::byte* receive = nullptr;  // the receive buffer that it lies in, or
+    std::byte* range = nullptr;          // where a large one was read to, or
+    std::size_t length = 0;
+    std::unique_ptr<std::byte[]> copy;  // a copy
+    Bytes bytes;
+  } kept_;
 };
 
 /// The answer to one request, owed exactly once. A handler answers at once, or moves it away and answers

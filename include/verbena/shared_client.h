@@ -100,7 +100,7 @@ class SharedCallOf final : public SharedCall {
   template <class... R>
   auto bound(std::error_code error, std::optional<R>... result) {
     return [handler = std::move(handler_), error, ... result = std::move(result)]() mutable {
-      auto failure = error ? std::make_exception_ptr(std::system_error(error)) : nullptr;
+      auto failure = exception_of(error);
       handler(std::move(failure), (result ? std::move(*result) : R{})...);
     };
   }

@@ -37,6 +37,15 @@ TEST_F(RemoteErrorTest, AnUnknownKeyIsRefused) {
   expect_refused_write(pair, far, {remote.address, remote.rkey ^ 0x5a5a5a});
 }
 
+TEST_F(RemoteErrorTest, ARefusalIsOneAlsoWhereThePeerIsSeenToHaveFailedFirst) {
+  Pair pair{device()};
+  const Remote remote = pair.b.buffer(64).remote();
+  pair.b.post_receive(Pieces{}, 33);
+  pair.a.post(write({pair.a.buffer(64).piece()}, {remote.address, remote.rkey ^ 0x5a5a5a}).with_id(5));
+  expect_status(pair.b.received(), IBV_WC_WR_FLUSH_ERR, 33, pair.b);
+  expect_status(pair.a.sent(), IBV_WC_REM_ACCESS_ERR, 5, pair.a);
+}
+
 TEST_F(RemoteErrorTest, ARangeBeyondTheEndIsRefused) {
   Pair pair{device()};
   Buffer& far = pair.b.buffer(256);

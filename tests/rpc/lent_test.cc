@@ -24,6 +24,7 @@ constexpr rpc::MethodId sum_when_told =
     13;  // tells the test that it runs, waits for its word, sums up, tells
 constexpr rpc::MethodId wait_when_told = 14;  // tells the test that it runs, waits for its word
 constexpr rpc::MethodId counts = 15;          // answers with Counts
+constexpr rpc::MethodId answer_first = 16;    // answers at great length, and only then does as sum_when_told
 
 struct Counts {
   std::uint64_t lent;
@@ -74,6 +75,13 @@ const Role borrower{
         test.get<char>();
         reply.send({});
       });
+      server.on(answer_first, [&](rpc::Bytes request, rpc::Reply& reply) {
+        reply.send(Message(50'000));
+        loop.flush();
+        test.put('r');
+        test.get<char>();
+        test.put(sum_of(request));
+      });
       server.on(counts, [&](rpc::Bytes, rpc::Reply& reply) {
         const Statistics& statistics = loop.statistics();
         answer(reply, Counts{statistics.large_messages_lent, statistics.large_messages_read, sums});
@@ -91,6 +99,9 @@ class LentTest : public testing::Test {
     client = rpc::connect(loop, address_of(child.line().get<std::uint16_t>()));
     region = loop.memory().allocate(length);
     fill(1);
+  }
+  void SetUp() override {
+    if (!on_soft0()) GTEST_SKIP() << "nothing is lent by way of another device";
   }
   static Options options(bool lends) {
     Options chosen = small_options();
@@ -206,8 +217,8 @@ TEST_F(LentTest, ARegionMayGoWhenItsCallHasCompleted) {
   expect_still_usable();
 }
 
-// Its caller waits for the handler as long as for any access; then the connection is lost, and the handler goes
-// on reading memory whose lender has unmapped it.
+// Its caller waits for the handler as long as for any access; then the connection is lost, and the handler
+// goes on reading memory whose lender has unmapped it.
 TEST_F(LentTest, ARegionThatGoesEarlyStaysForItsReader) {
   Outcome outcome;
   begin(outcome, sum_when_told, region.bytes());
@@ -245,6 +256,36 @@ TEST_F(LentTest, ADeadlineTakesBackWhatNobodyReadsYet) {
   EXPECT_EQ(busy.error, std::error_code{});
   EXPECT_EQ(call<Counts>(counts).sums, 0U);
   expect_still_usable();
+}
+
+// Though another part of the same Region is being read.
+TEST_F(LentTest, ADeadlineTakesBackOneLoanAmongOthers) {
+  const auto first = region.bytes().first(length / 2), second = region.bytes().last(length / 2);
+  Outcome busy, late;
+  begin(busy, sum_when_told, first);
+  ASSERT_EQ(client.call(sum_up, second, late.handler(), {.deadline = 5ms}), std::error_code{});
+  const auto began = Clock::now();
+  until("its deadline", [&] { return late.done(); });
+  EXPECT_LT(Clock::now() - began, 900ms);
+  EXPECT_EQ(late.error, code(errc::timed_out));
+  EXPECT_FALSE(busy.done());
+  child.line().put('g');
+  until("the other call's end", [&] { return busy.done(); });
+  EXPECT_EQ(busy.error, std::error_code{});
+  EXPECT_EQ(child.line().get<std::uint64_t>(), length / 2);
+  EXPECT_EQ(call<Counts>(counts).sums, 0U);
+  expect_still_usable();
+}
+
+// The buffer rule holds for whoever answers and goes on reading.
+TEST_F(LentTest, AReplyBeforeTheHandlersEndCompletesNothingThatIsStillRead) {
+  Outcome outcome;
+  begin(outcome, answer_first, region.bytes());
+  until("an end", [&] { return outcome.done(); });
+  EXPECT_EQ(outcome.times, 1);
+  fill(7);
+  child.line().put('g');
+  EXPECT_EQ(child.line().get<std::uint64_t>(), length) << "the handler has seen what the caller wrote later";
 }
 
 TEST_F(LentTest, ACancelledCallIsTakenBackToo) {
@@ -312,6 +353,7 @@ TEST_F(LentTest, AClosedClientTakesItsMemoryBack) {
 class UnwillingTest : public LentTest {
  protected:
   UnwillingTest(bool lends, bool borrows) : LentTest(lends, borrows) {}
+  void SetUp() override {}  // on any device
   void expect_read() {
     EXPECT_EQ(call<std::uint64_t>(sum_up, region.bytes()), length);
     const auto there = call<Counts>(counts);

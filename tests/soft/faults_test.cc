@@ -224,7 +224,7 @@ TEST_P(LateCopyTest, ARevocationWaitsForItAsForAnyAccess) {
   near.fill(0x11);
   far.fill(0x22);
   await_link(pair.a);
-  std::jthread peer([&] { pair.a.post(write({near.piece()}, far.remote())); });
+  std::jthread peer([&, remote = far.remote()] { pair.a.post(write({near.piece()}, remote)); });
   await_late_copy(pair.b, far);
   EXPECT_EQ(far.word(), 0x2222222222222222U);
   ASSERT_EQ(far.deregister(), 0);

@@ -135,6 +135,50 @@ TEST_F(MisbehaviourTest, ALargeMessageThatCannotBeRead) {
   expect_ended(0);
 }
 
+TEST_F(MisbehaviourTest, ALoanOfWhatCannotBeLent) {
+  std::uint64_t violations = 0;
+  const auto lent = [](MessageHeader header) {
+    header.flags = transport::lent_flag;
+    return header;
+  };
+  {
+    RudePeer peer{loops, server.port()};
+    connected();
+    const Remote remote = peer.memory().remote();
+    peer.say(lent(peer.header(Kind::large_message)), LargeBody{remote.address, 65536, remote.rkey});
+    expect_ended(++violations);
+  }
+  RudePeer peer{loops, server.port()};
+  connected();
+  const Remote remote = peer.memory().remote();
+  const LargeBody half{remote.address, 4096, remote.rkey};
+  peer.say(lent(peer.header(Kind::large_request)), CallHeader{0, 0, 1, 0}, half, half);
+  expect_ended(++violations);
+}
+
+// It reads as a loan that has been taken back meanwhile.
+TEST_F(MisbehaviourTest, ALoanThatCannotBeReadIsDropped) {
+  if (!on_soft0()) GTEST_SKIP() << "nothing is lent";
+  RudePeer peer{loops, server.port()};
+  connected();
+  const Remote remote = peer.memory().remote();
+  MessageHeader header = peer.header(Kind::large_request);
+  header.flags = transport::lent_flag;
+  peer.say(header, CallHeader{0, 0, 1, 0}, LargeBody{remote.address, 65536, remote.rkey ^ 0x5500});
+  loops.settle();
+  EXPECT_EQ(kept.size(), 0U);
+  EXPECT_EQ(server.connections(), 2U);
+}
+
+TEST_F(MisbehaviourTest, AMessageWithTwoTokens) {
+  RudePeer peer{loops, server.port()};
+  connected();
+  MessageHeader header = peer.header(Kind::release);
+  header.flags = transport::released_flag;
+  peer.say(header);
+  expect_ended();
+}
+
 TEST_F(MisbehaviourTest, AnotherEpochIsDropped) {
   RudePeer peer{loops, server.port()};
   connected();
