@@ -70,7 +70,8 @@ Context::Context(std::optional<FaultPlan> plan) : plan_(plan), places_(new Place
 }
 
 Context::~Context() {
-  agent_.reset();
+  delete agent_.get();  // ends its thread, which looks at the pointer until then: reset() would change it first
+  static_cast<void>(agent_.release());
 }
 
 // A fault plan has functions of its own here, so that without one nothing asks for it.

@@ -104,8 +104,8 @@ class CallHandler {
 
 /// No deadline. A call of a large request (over the connection's eager size) that reaches its deadline before
 /// the server has read the request ends the connection: the server's read meets a key that has been revoked.
-/// One that is lent (docs/lending.md) is taken back without that, unless its handler is reading: then the call
-/// completes when the handler ends, or a second later with the connection.
+/// One that is lent (docs/lending.md) is taken back without that, unless its handler is reading: then the
+/// call completes when the handler ends, or a second later with the connection.
 inline constexpr std::chrono::nanoseconds forever{0};
 
 /// Names a call under way: for Client::cancel().

@@ -334,6 +334,9 @@ class BufferRuleTest : public testing::TestWithParam<std::tuple<Setting, Where>>
 TEST_P(BufferRuleTest, NothingTouchesABufferBehindItsCompletion) {
   auto [setting, memory] = GetParam();
   if (setting.is_soft0s() && !on_soft0()) GTEST_SKIP() << "only soft0 has a fault plan";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  setting.calls /= 10;  // each takes as much longer
+#endif
   setting.calls = rounds(setting.calls);
   Dice dice;
   Caller caller{dice, setting, memory};
