@@ -70,7 +70,7 @@ Context::Context(std::optional<FaultPlan> plan) : plan_(plan), places_(new Place
 }
 
 Context::~Context() {
-  delete agent_.get();  // ends its thread, which looks at the pointer until then: reset() would change it first
+  delete agent_.get();  // ends its thread, which looks at the pointer until then
   static_cast<void>(agent_.release());
 }
 
