@@ -216,8 +216,8 @@ class Caller {
     return verdict;
   }
 
-  /// Calls that ended well, too late, and by their caller's will.
-  bool has_seen_all() const { return completed_well_ && timed_out_ && cancelled_; }
+  /// Calls that ended well, and some that were given up: too late, or by their caller's will.
+  bool has_seen_all() const { return completed_well_ && (timed_out_ || cancelled_); }
   std::string seen() const {
     return fmt::format("completed well {}, timed out {}, cancelled {}", completed_well_, timed_out_,
                        cancelled_);
@@ -334,6 +334,7 @@ class BufferRuleTest : public testing::TestWithParam<std::tuple<Setting, Where>>
 TEST_P(BufferRuleTest, NothingTouchesABufferBehindItsCompletion) {
   auto [setting, memory] = GetParam();
   if (setting.is_soft0s() && !on_soft0()) GTEST_SKIP() << "only soft0 has a fault plan";
+  if (memory == Where::lent && !on_soft0()) GTEST_SKIP() << "only soft0 lends";
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr std::size_t fewest = 100;
   setting.calls = std::max(setting.calls / 10, fewest);  // each takes as much longer
