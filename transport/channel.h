@@ -304,6 +304,7 @@ class Channel {
   // channel_lent.cc
   std::uint32_t key_to_lend(Kind kind, const Payload& bytes) noexcept;
   bool end_loan(Outgoing& outgoing, bool now) noexcept;
+  void forget_loan(Outgoing& outgoing) noexcept;
   void end_loan_of(std::uint32_t slot) noexcept;
   void end_all_loans() noexcept;
   static core::Loan loan_of(const Incoming& incoming) noexcept;

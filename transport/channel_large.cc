@@ -141,9 +141,8 @@ void Channel::take_release(std::uint32_t token) noexcept {
 }
 
 void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
-  if (std::exchange(outgoing.is_lent, false)) {
-    --loans_;
-    outgoing.recalled = 0;
+  if (outgoing.is_lent) {
+    forget_loan(outgoing);
   } else {
     for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
   }

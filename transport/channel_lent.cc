@@ -38,10 +38,14 @@ bool Channel::end_loan(Outgoing& outgoing, bool now) noexcept {
     if (time - outgoing.recalled < patience_ns || !lending.evict(queue_pair, outgoing.loan, false))
       return false;
   }
+  forget_loan(outgoing);
+  return true;
+}
+
+void Channel::forget_loan(Outgoing& outgoing) noexcept {
   outgoing.is_lent = false;
   outgoing.recalled = 0;
   --loans_;
-  return true;
 }
 
 // For a reply that came before the loan was given back, and for whoever can't wait.

@@ -191,6 +191,9 @@ class Worker {
 
 class RegistrationStressTest : public testing::Test {
  protected:
+  void SetUp() override {  // where the kernel allows no userfaultfd there is nothing to stress
+    if (!core::process_watcher().works()) GTEST_SKIP() << core::process_watcher().why_not();
+  }
   /// Some threads, some steps each; all on one cache.
   void run(MemoryWatcher& watcher, Confirming confirming, std::size_t threads, std::size_t steps,
            Findings& findings) {
@@ -218,7 +221,6 @@ void expect_sound(const Findings& findings) {
 }
 
 TEST_F(RegistrationStressTest, EveryTransferMeetsThePagesOfItsThread) {
-  if (!core::process_watcher().works()) GTEST_SKIP() << core::process_watcher().why_not();
   Findings findings;
   run(core::process_watcher(), Confirming::each, 3, steps_wanted(), findings);
   expect_sound(findings);
@@ -228,14 +230,12 @@ TEST_F(RegistrationStressTest, EveryTransferMeetsThePagesOfItsThread) {
 }
 
 TEST_F(RegistrationStressTest, SoDoTransfersWhoseHitsAreConfirmedLater) {
-  if (!core::process_watcher().works()) GTEST_SKIP() << core::process_watcher().why_not();
   Findings findings;
   run(core::process_watcher(), Confirming::together, 3, steps_wanted(), findings);
   expect_sound(findings);
 }
 
 TEST_F(RegistrationStressTest, AThreadAloneNeedsNoConfirmation) {
-  if (!core::process_watcher().works()) GTEST_SKIP() << core::process_watcher().why_not();
   Findings findings;
   run(core::process_watcher(), Confirming::not_at_all, 1, steps_wanted() / 2, findings);
   expect_sound(findings);

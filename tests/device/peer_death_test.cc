@@ -19,15 +19,7 @@ const Role victim{
     "victim", [](Line& parent) {
       const auto device = open_test_device();
       Endpoint endpoint{*device, {.receiver_not_ready_retries = 7, .receiver_not_ready_timer = 1}};
-      const auto wanted = parent.get<PeerMemory>();
-      Buffer& memory = endpoint.buffer(wanted.size, wanted.kind);
-      struct {
-        EndpointFacts endpoint;
-        Remote remote;
-      } const facts{endpoint.facts(), memory.remote()};
-      parent.put(facts);
-      endpoint.connect(parent.get<EndpointFacts>());
-      parent.put('r');
+      Buffer& memory = meet_parent(endpoint, parent);
       const auto activity = parent.get<Activity>();
       const auto target = parent.get<Remote>();
       memory.fill(0x42);

@@ -23,16 +23,12 @@ struct PeerFacts {
   Remote remote;
 };
 
-/// The peer's side of RemoteProcess's constructor.
+/// A peer that serves its parent.
 class Served {
  public:
   explicit Served(Line& parent)
       : device_(open_test_device()), endpoint_(*device_, patient_options()), line_(parent) {
-    const auto wanted = parent.get<PeerMemory>();
-    memory_ = &endpoint_.buffer(wanted.size, wanted.kind);
-    parent.put(PeerFacts{endpoint_.facts(), memory_->remote()});
-    endpoint_.connect(parent.get<EndpointFacts>());
-    parent.put('r');
+    memory_ = &meet_parent(endpoint_, parent);
   }
 
   Endpoint& endpoint() { return endpoint_; }
@@ -157,6 +153,15 @@ void stream(Endpoint& endpoint, Buffer& memory) {
         return sent == stream_messages && received == stream_messages;
       },
       4 * patience);
+}
+
+Buffer& meet_parent(Endpoint& endpoint, Line& parent) {
+  const auto wanted = parent.get<PeerMemory>();
+  Buffer& memory = endpoint.buffer(wanted.size, wanted.kind);
+  parent.put(PeerFacts{endpoint.facts(), memory.remote()});
+  endpoint.connect(parent.get<EndpointFacts>());
+  parent.put('r');
+  return memory;
 }
 
 RemoteProcess::RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory)

@@ -38,6 +38,10 @@ std::uint64_t checksum(std::span<const std::byte> bytes);
 /// difference.
 void stream(Endpoint& endpoint, Buffer& memory);
 
+/// The peer's side of RemoteProcess's constructor: the memory that was asked for, opened by `endpoint`, which
+/// is connected then.
+Buffer& meet_parent(Endpoint& endpoint, Line& parent);
+
 class RemoteProcess {
  public:
   RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory);

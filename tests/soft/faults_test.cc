@@ -239,15 +239,7 @@ TEST_P(LateCopyTest, ARevocationWaitsForItAsForAnyAccess) {
 const Role late_writer{"late writer by plan", [](Line& parent) {
                          const auto device = open_with("late=1300ms");
                          Endpoint endpoint{*device};
-                         const auto wanted = parent.get<PeerMemory>();
-                         Buffer& memory = endpoint.buffer(wanted.size, wanted.kind);
-                         struct {
-                           EndpointFacts endpoint;
-                           Remote remote;
-                         } const facts{endpoint.facts(), memory.remote()};
-                         parent.put(facts);
-                         endpoint.connect(parent.get<EndpointFacts>());
-                         parent.put('r');
+                         Buffer& memory = meet_parent(endpoint, parent);
                          memory.fill(0x22);
                          await_link(endpoint);
                          endpoint.post(write({memory.piece()}, parent.get<Remote>()));

@@ -128,15 +128,7 @@ class Scribbler {
 const Role scribbler{"scribbler", [](Line& parent) {
                        const auto device = open_test_device();
                        Endpoint endpoint{*device};
-                       const auto wanted = parent.get<PeerMemory>();
-                       Buffer& memory = endpoint.buffer(wanted.size, wanted.kind);
-                       struct {
-                         EndpointFacts endpoint;
-                         Remote remote;
-                       } const facts{endpoint.facts(), memory.remote()};
-                       parent.put(facts);
-                       endpoint.connect(parent.get<EndpointFacts>());
-                       parent.put('r');
+                       Buffer& memory = meet_parent(endpoint, parent);
                        const auto seed = parent.get<std::uint64_t>();
                        Scribbler mad{endpoint, memory, parent.get<Remote>(), seed};
                        // The parent kills it; if the parent is gone, a dead line's exception ends it.

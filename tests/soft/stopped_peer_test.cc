@@ -30,15 +30,7 @@ struct Outcome {
 const Role late_writer{"late_writer", [](Line& parent) {
                          const auto device = open_test_device();
                          Endpoint endpoint{*device};
-                         const auto wanted = parent.get<PeerMemory>();
-                         Buffer& memory = endpoint.buffer(wanted.size, wanted.kind);
-                         struct {
-                           EndpointFacts endpoint;
-                           Remote remote;
-                         } const facts{endpoint.facts(), memory.remote()};
-                         parent.put(facts);
-                         endpoint.connect(parent.get<EndpointFacts>());
-                         parent.put('r');
+                         Buffer& memory = meet_parent(endpoint, parent);
                          const auto way = parent.get<Way>();
                          const auto target = parent.get<Remote>();
                          // Until the link is up and, for shared memory, its mapping has come.
