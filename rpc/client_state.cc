@@ -327,17 +327,16 @@ void ClientState::expire(std::int64_t now_ns) noexcept {
     Call& call = calls_[next.slot];
     if (call.use != Use::waiting || call.generation != next.generation)
       continue;  // a handler has closed the client
-    transport::Channel* const channel = connection_.channel();
-    if (channel && !channel->revoke_call(next.slot)) {  // its handler reads it at this very moment
+    if (channel_->serial() == serial_ && !channel_->revoke_call(next.slot)) {
       constexpr std::int64_t look_again_ns = 1'000'000;
+      call.is_overdue = true;
       call.due = now_ns + look_again_ns;
       deadlines_.due = std::min(deadlines_.due, call.due);
       continue;
     }
     call.reply_into = {};
     if (call.stream) stop_stream(next.slot);
-    const errc why = std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out;
-    complete_early(call, make_error_code(why));
+    complete_early(call, why_early(call));
   }
 }
 
@@ -346,7 +345,7 @@ void ClientState::complete_all(std::error_code error) noexcept {
   const bool ending = !*alive;  // called by the destructor: then it's no sign of a handler
   for (Call& call : calls_) {
     if (call.use != Use::waiting) continue;
-    complete_early(call, error ? error : loss_of(call));
+    complete_early(call, error ? error : call.is_overdue ? why_early(call) : loss_of(call));
     if (!ending && !*alive) return;
   }
 }

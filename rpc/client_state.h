@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "rpc/method_table.h"
@@ -81,6 +82,7 @@ class ClientState {
     std::uint32_t generation = 0;
     Use use = Use::free;
     bool is_cancelled = false;
+    bool is_overdue = false;  // its buffers are still to be revoked
     std::int32_t window = 0;  // not 0: a stream
     std::span<std::byte> reply_into;
     std::unique_ptr<Stream> stream;
@@ -115,6 +117,9 @@ class ClientState {
   void expire(std::int64_t now_ns) noexcept;
   /// Without an error: each with what its loss means.
   void complete_all(std::error_code error = {}) noexcept;
+  static std::error_code why_early(Call& call) noexcept {
+    return make_error_code(std::exchange(call.is_cancelled, false) ? errc::cancelled : errc::timed_out);
+  }
   /// The channel is ending. Whether the request may have run is told by whether it was posted.
   std::error_code loss_of(const Call& call) const noexcept {
     return make_error_code(channel_->was_posted(call.request) ? errc::connection_lost : errc::not_sent);
@@ -124,7 +129,7 @@ class ClientState {
     call.use = Use::free;
     call.due = transport::Ticker::never;
     ++call.generation;
-    call.is_cancelled = false;
+    call.is_cancelled = call.is_overdue = false;
     call.reply_into = {};
     if (call.window != 0) [[unlikely]]
       end_stream(call);

@@ -17,6 +17,7 @@
 #include "core/handle.h"
 #include "core/lending.h"
 #include "core/queue_pair.h"
+#include "transport/exposure.h"
 #include "transport/frame.h"
 #include "transport/hello.h"
 #include "transport/payload.h"
@@ -128,14 +129,20 @@ class Channel {
   void release_request(std::uint32_t serial, const std::byte* receive, std::byte* range,
                        std::size_t length) noexcept;
   /// Call `slot` is given up: the peer can't read its large request any more, and no reply is read into the
-  /// place that it has named. Who is in the middle of that loses the connection; but whoever reads a request
-  /// that is lent to him has a second's time: then this is false, and nothing has been given up yet.
+  /// place that it has named. Who is in the middle of that loses the connection. False: it isn't done yet,
+  /// and is to be asked for again, or until the channel has drained. Whoever reads a request that is lent to
+  /// him has a second's time; and where other operations use the same memory, the connection ends with the
+  /// call.
   bool revoke_call(std::uint32_t slot) noexcept;
-  /// The same at once.
+  /// The same at once; operations that read to the same place fail.
   void revoke_call_now(std::uint32_t slot) noexcept;
   std::error_code put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                       Operation& done) noexcept;
   std::error_code get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
+                      Operation& done) noexcept;
+  /// Of memory that is registered for the operation: see Connection.
+  std::error_code put(Bytes from, const RemoteRegion& to, std::uint64_t offset, Operation& done) noexcept;
+  std::error_code get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
                       Operation& done) noexcept;
   std::error_code atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
                          std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
@@ -204,6 +211,7 @@ class Channel {
            offset <= remote.length && local.length <= remote.length - offset;
   }
   std::error_code why_not_reach() const noexcept;
+  Operation* pinned(Bytes bytes, int access, Operation& done, Slice& slice, std::error_code& error) noexcept;
   SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
@@ -248,7 +256,7 @@ class Channel {
 
   // channel_large.cc
   struct Outgoing {  // a large message that the peer has been told of
-    std::array<core::Handle<ibv_mr>, max_large_pieces> registrations;
+    std::array<Exposure, max_large_pieces> exposures;
     Operation* operation = nullptr;
     std::byte* owned = nullptr;  // in the engine's area for replies
     std::size_t length = 0;
@@ -269,7 +277,7 @@ class Channel {
     std::uint64_t length = 0;  // of all pieces
     std::uint32_t token = 0;
     std::byte* memory = nullptr;
-    core::Handle<ibv_mr> in_place;  // `memory` is the caller's: registered while it is read to
+    core::Pin in_place;  // `memory` is the caller's: registered while it is read to
     bool is_in_place = false;
     std::uint32_t loan = 0;  // its generation
     std::int64_t asked = 0;  // ns, when it couldn't be mapped yet; 0: it hasn't been tried
@@ -277,6 +285,10 @@ class Channel {
     bool was_lent = false;  // and is read by its key: it couldn't be mapped
     bool in_use = false;
     bool read = false;
+    /// Whether the reply to that call is being read to where its caller wants it.
+    bool reads_into(std::uint32_t slot) const noexcept {
+      return in_use && is_in_place && call.slot == slot && in_place;
+    }
   };
   struct Ordered {  // a message that waits for one before it
     Incoming* large;
@@ -284,8 +296,10 @@ class Channel {
     std::span<const std::byte> body;
   };
   errc send_large(Kind kind, const CallHeader& call, const Payload& bytes, Operation* done) noexcept;
+  errc expose_pieces(const Payload& bytes, Outgoing& outgoing, std::span<LargeBody>& pieces) noexcept;
+  enum class Offer : std::uint8_t { to_read, to_borrow };
   errc offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing, std::span<const LargeBody> pieces,
-                   std::size_t length, std::uint32_t lent_key = 0) noexcept;
+                   std::size_t length, Offer offer = Offer::to_read) noexcept;
   Outgoing* free_outgoing() noexcept;
   void take_large(const MessageHeader& header, std::span<const std::byte> body);
   LargeArea& area_of(Kind kind) noexcept;
@@ -301,8 +315,9 @@ class Channel {
   }
   void deliver_ordered();
   void take_release(std::uint32_t token) noexcept;
+  void end_with_call() noexcept;
   // channel_lent.cc
-  std::uint32_t key_to_lend(Kind kind, const Payload& bytes) noexcept;
+  Exposure expose_to_lend(Kind kind, const Payload& bytes) noexcept;
   bool end_loan(Outgoing& outgoing, bool now) noexcept;
   void forget_loan(Outgoing& outgoing) noexcept;
   void end_loan_of(std::uint32_t slot) noexcept;

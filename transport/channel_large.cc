@@ -2,7 +2,6 @@
 // Large messages: the sender tells where the payload lies, the receiver reads it, and says when it has.
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -29,21 +28,21 @@ Channel::Outgoing* Channel::free_outgoing() noexcept {
 
 // Tells the peer where `pieces` lie. On an error nothing has happened.
 errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
-                          std::span<const LargeBody> pieces, std::size_t length,
-                          std::uint32_t lent_key) noexcept {
+                          std::span<const LargeBody> pieces, std::size_t length, Offer offer) noexcept {
+  const bool is_lent = offer == Offer::to_borrow;
   outgoing.generation = (outgoing.generation + 1) & 0xff'ffff;
   const auto place = static_cast<std::uint32_t>(&outgoing - outgoing_.data());
-  if (lent_key != 0) {
-    outgoing.loan = {pieces[0].address, pieces[0].length, lent_key, place,
+  if (is_lent) {
+    outgoing.loan = {pieces[0].address, pieces[0].length, pieces[0].key, place,
                      engine_.device().lending()->generation(*queue_pair_->get(), place)};
   }
   auto& pool = needs_credit(kind) ? engine_.request_sends() : engine_.reply_sends();
   if (const errc error = queue_eager(kind, token_of(place, outgoing.generation), call, std::as_bytes(pieces),
-                                     pool, nullptr, lent_key ? &outgoing.loan : nullptr);
+                                     pool, nullptr, is_lent ? &outgoing.loan : nullptr);
       error != errc{})
     return error;
-  outgoing.is_lent = lent_key != 0;
-  loans_ += outgoing.is_lent;
+  outgoing.is_lent = is_lent;
+  loans_ += is_lent;
   engine_.statistics().bytes_sent += length - pieces.size_bytes();  // the payload, not its place
   outgoing.length = length;
   outgoing.is_request = kind == Kind::large_request;
@@ -53,7 +52,23 @@ errc Channel::offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing,
   return {};
 }
 
-// The bytes are the caller's, and are registered for this message.
+// `pieces`: room for all of them; those that aren't empty. On an error nothing is exposed.
+errc Channel::expose_pieces(const Payload& bytes, Outgoing& outgoing, std::span<LargeBody>& pieces) noexcept {
+  std::size_t count = 0;
+  errc error{};
+  bytes.for_each([&](std::span<const std::byte> piece) {
+    if (piece.empty() || error != errc{}) return;
+    Exposure& exposure = outgoing.exposures[count];
+    exposure = engine_.registrations().expose(piece, error);
+    if (error != errc{}) return;
+    pieces[count++] = {reinterpret_cast<std::uint64_t>(piece.data()),
+                       static_cast<std::uint32_t>(piece.size()), exposure.key()};
+  });
+  pieces = pieces.first(count);
+  return error;
+}
+
+// The bytes are the caller's, and the peer may read them until it says that it has.
 errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes, Operation* done) noexcept {
   if (bytes.size() > theirs_.large_bytes || bytes.size() >= 1u << 31) return errc::message_too_long;
   if (bytes.pieces() > most_large_pieces()) return errc::invalid_argument;
@@ -62,31 +77,24 @@ errc Channel::send_large(Kind kind, const CallHeader& call, const Payload& bytes
     ++engine_.statistics().overloaded;
     return errc::overloaded;
   }
-  std::array<LargeBody, max_large_pieces> pieces;
-  if (const std::uint32_t key = key_to_lend(kind, bytes)) {
+  std::array<LargeBody, max_large_pieces> room;
+  std::span<LargeBody> pieces(room);
+  Offer offer = Offer::to_read;
+  errc error{};
+  if (Exposure lent = expose_to_lend(kind, bytes)) {
+    offer = Offer::to_borrow;
     bytes.for_each([&](std::span<const std::byte> whole) {
       pieces[0] = {reinterpret_cast<std::uint64_t>(whole.data()), static_cast<std::uint32_t>(whole.size()),
-                   key};
+                   lent.key()};
     });
-    return offer_large(kind, call, *outgoing, std::span(pieces).first(1), bytes.size(), key);
+    pieces = pieces.first(1);
+    outgoing->exposures[0] = std::move(lent);
+  } else {
+    error = expose_pieces(bytes, *outgoing, pieces);
   }
-  std::size_t count = 0;
-  bool registered = true;
-  bytes.for_each([&](std::span<const std::byte> piece) {
-    if (piece.empty() || !registered) return;
-    core::Handle<ibv_mr>& registration = outgoing->registrations[count];
-    registration = engine_.register_memory(piece);
-    registered = static_cast<bool>(registration);
-    if (registered)
-      pieces[count++] = {reinterpret_cast<std::uint64_t>(piece.data()),
-                         static_cast<std::uint32_t>(piece.size()), registration->rkey};
-  });
-  errc error{};
-  if (!registered) error = errno == ENOMEM ? errc::memlock_too_small : errc::device_failed;
-  if (error == errc{})
-    error = offer_large(kind, call, *outgoing, std::span(pieces).first(count), bytes.size());
+  if (error == errc{}) error = offer_large(kind, call, *outgoing, pieces, bytes.size(), offer);
   if (error != errc{}) {
-    for (auto& registration : outgoing->registrations) registration.reset();
+    for (Exposure& exposure : outgoing->exposures) exposure.end();
     return error;
   }
   outgoing->operation = done;
@@ -141,11 +149,8 @@ void Channel::take_release(std::uint32_t token) noexcept {
 }
 
 void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
-  if (outgoing.is_lent) {
-    forget_loan(outgoing);
-  } else {
-    for (auto& registration : outgoing.registrations) registration.reset();  // from here on no one reads it
-  }
+  if (outgoing.is_lent) forget_loan(outgoing);
+  for (Exposure& exposure : outgoing.exposures) exposure.end();
   if (outgoing.owned) engine_.large_copies().give(std::exchange(outgoing.owned, nullptr), outgoing.length);
   outgoing.in_use = false;
   if (Operation* done = std::exchange(outgoing.operation, nullptr)) {
@@ -154,9 +159,16 @@ void Channel::release(Outgoing& outgoing, std::error_code error) noexcept {
 }
 
 bool Channel::revoke_call(std::uint32_t slot) noexcept {
+  if (state_ == State::draining) return false;
   for (Outgoing& outgoing : outgoing_) {
     if (outgoing.is_lent && outgoing.is_request && outgoing.slot == slot && !end_loan(outgoing, false))
       return false;
+  }
+  for (const auto& incoming : incoming_) {
+    if (incoming->reads_into(slot) && !incoming->in_place.revoke()) {
+      end_with_call();
+      return false;
+    }
   }
   revoke_call_now(slot);
   return true;
@@ -164,16 +176,28 @@ bool Channel::revoke_call(std::uint32_t slot) noexcept {
 
 void Channel::revoke_call_now(std::uint32_t slot) noexcept {
   end_loan_of(slot);
+  bool is_revoked = true;
   for (Outgoing& outgoing : outgoing_) {
-    if (outgoing.in_use && outgoing.is_request && outgoing.slot == slot) {
-      // The place is taken until its release comes, since that takes a receive of ours.
-      for (auto& registration : outgoing.registrations) registration.reset();
-      outgoing.is_request = false;
+    if (!outgoing.in_use || !outgoing.is_request || outgoing.slot != slot) continue;
+    // The place is taken until its release comes, since that takes a receive of ours.
+    outgoing.is_request = false;
+    if (outgoing.is_lent) continue;  // there were no fresh pages: the borrower reads on
+    for (Exposure& exposure : outgoing.exposures) {
+      if (!exposure.revoke()) is_revoked = false;
     }
   }
   for (const auto& incoming : incoming_) {
-    if (incoming->in_use && incoming->is_in_place && incoming->call.slot == slot) incoming->in_place.reset();
+    if (incoming->reads_into(slot)) incoming->in_place.revoke_for_all();
   }
+  if (!is_revoked) end_with_call();
+}
+
+// Others hold the registration of a call that is given up, so that its key stays good. A queue pair in error
+// refuses every read of its peer's from now on; its own have ended when it has drained.
+void Channel::end_with_call() noexcept {
+  fail(make_error_code(errc::connection_lost),
+       "a large call was given up while other operations used the same memory: with the connection, what was "
+       "left of it ended");
 }
 
 void Channel::take_large(const MessageHeader& header, std::span<const std::byte> body) {
@@ -209,11 +233,13 @@ void Channel::take_large(const MessageHeader& header, std::span<const std::byte>
   if (kind == Kind::large_reply && loans_ != 0) end_loan_of(call.slot);  // its call may complete with this
   if (kind == Kind::large_reply && calls.place) {
     std::span<std::byte> into;
+    errc error{};
     switch (calls.place(calls.self, call, incoming.length, into)) {
       case Place::anywhere:
         break;
       case Place::there:
-        incoming.in_place = engine_.register_memory(into.first(incoming.length), IBV_ACCESS_LOCAL_WRITE);
+        into = into.first(incoming.length);
+        incoming.in_place = engine_.registrations().pin(into, IBV_ACCESS_LOCAL_WRITE, error);
         if (!incoming.in_place) break;  // then by way of the loop's memory
         incoming.is_in_place = true;
         incoming.memory = into.data();
@@ -256,7 +282,7 @@ bool Channel::begin_read(Incoming& incoming) noexcept {
     if (!incoming.memory) return false;  // tried again when a range comes back
     engine_.reads().begin(incoming.length);
   }
-  const std::uint32_t key = incoming.is_in_place ? incoming.in_place->lkey : area.lkey();
+  const std::uint32_t key = incoming.is_in_place ? incoming.in_place.lkey() : area.lkey();
   std::byte* to = incoming.memory;
   for (std::uint32_t i = 0; i < incoming.piece_count; ++i) {
     const LargeBody& piece = incoming.pieces[i];
@@ -302,7 +328,7 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
 void Channel::finish_read(Incoming& incoming) {
   const std::span<const std::byte> payload(incoming.memory, incoming.length);
   if (std::exchange(incoming.is_in_place, false)) {
-    incoming.in_place.reset();
+    incoming.in_place.release();
     incoming.memory = nullptr;  // it isn't ours to give back
   }
   const std::uint32_t serial = serial_;
@@ -367,7 +393,7 @@ void Channel::abandon_large(std::error_code error) noexcept {
     if (outgoing.in_use) release(outgoing, error);
   }
   for (const auto& incoming : incoming_) {
-    incoming->in_place.reset();
+    incoming->in_place.release();  // the queue pair has been drained
     incoming->is_lent = false;
     if (incoming->in_use && incoming->memory && !incoming->is_in_place)
       area_of(incoming->kind).give(incoming->memory, incoming->length);

@@ -16,13 +16,15 @@ namespace verbena::transport {
 
 // ---- The lender ----
 
-std::uint32_t Channel::key_to_lend(Kind kind, const Payload& bytes) noexcept {
+Exposure Channel::expose_to_lend(Kind kind, const Payload& bytes) noexcept {
+  Exposure exposure;
   if (kind != Kind::large_request || bytes.pieces() != 1 || !engine_.options().lend ||
       !(theirs_.features & borrows_feature))
-    return 0;
-  std::uint32_t key = 0;
-  bytes.for_each([&](std::span<const std::byte> whole) { key = engine_.shared_regions().key_of(whole); });
-  return key;
+    return exposure;
+  bytes.for_each(
+      [&](std::span<const std::byte> whole) { exposure = engine_.registrations().expose_region(whole); });
+  if (exposure && !engine_.device().lending()->can_lend(*exposure.region())) exposure.end();
+  return exposure;
 }
 
 // False: its handler reads it, and is given some time.
@@ -42,7 +44,9 @@ bool Channel::end_loan(Outgoing& outgoing, bool now) noexcept {
   return true;
 }
 
+// Who reads it by its key has to look whether it is current still.
 void Channel::forget_loan(Outgoing& outgoing) noexcept {
+  outgoing.exposures[0].end();
   outgoing.is_lent = false;
   outgoing.recalled = 0;
   --loans_;

@@ -265,6 +265,43 @@ std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::u
   return {};
 }
 
+// nullptr, and `error`: the memory can't be registered. `slice`: as it is registered.
+Operation* Channel::pinned(Bytes bytes, int access, Operation& done, Slice& slice,
+                           std::error_code& error) noexcept {
+  errc failure{};
+  core::Pin pin = engine_.registrations().pin(bytes, access, failure);
+  if (pin) {
+    slice.key = pin.lkey();
+    if (Operation* const operation = engine_.pinned_operations().begin(std::move(pin), done))
+      return operation;
+    failure = errc::no_buffer;
+  }
+  error = make_error_code(failure);
+  return nullptr;
+}
+
+std::error_code Channel::put(Bytes from, const RemoteRegion& to, std::uint64_t offset,
+                             Operation& done) noexcept {
+  Slice slice{const_cast<std::byte*>(from.data()), from.size(), 0};  // the device reads it
+  if (from.size() <= inline_limit_) return put(slice, to, offset, done);
+  if (!may_reach(slice, to, offset)) [[unlikely]]
+    return why_not_reach();
+  std::error_code error;
+  Operation* const operation = pinned(from, 0, done, slice, error);
+  return operation ? put(slice, to, offset, *operation) : error;
+}
+
+std::error_code Channel::get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
+                             Operation& done) noexcept {
+  Slice slice{into.data(), into.size(), 0};
+  if (into.empty()) return get(slice, from, offset, done);
+  if (!may_reach(slice, from, offset)) [[unlikely]]
+    return why_not_reach();
+  std::error_code error;
+  Operation* const operation = pinned(into, IBV_ACCESS_LOCAL_WRITE, done, slice, error);
+  return operation ? get(slice, from, offset, *operation) : error;
+}
+
 std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,
                                 std::uint64_t offset, std::uint64_t compare_add, std::uint64_t swap,
                                 Operation& done) noexcept {

@@ -92,6 +92,7 @@ Engine::Engine(asio::io_context* context, Options options)
       large_copies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_REMOTE_READ),
       reads_(device_->kind() == core::DeviceKind::software ? 1 : 2),
       shared_regions_(*device_, pd_.get()),
+      registrations_(*device_, pd_.get(), shared_regions_, options_.kept_registrations),
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
       slots_(options_.peers, sends_per_peer(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
@@ -458,14 +459,6 @@ std::size_t Engine::open_channels() const noexcept {
 }
 
 // ---- Memory ----
-
-core::Handle<ibv_mr> Engine::register_memory(std::span<const std::byte> bytes, int access) noexcept {
-  const auto shared = shared_regions_.range_of(bytes);
-  ibv_mr* mr = shared
-                   ? device_->reg_shared_mr(pd_.get(), *shared, access)
-                   : device_->reg_mr(pd_.get(), const_cast<std::byte*>(bytes.data()), bytes.size(), access);
-  return mr ? core::Handle<ibv_mr>{*device_, mr} : core::Handle<ibv_mr>{};
-}
 
 void Engine::range_came_back() noexcept {
   if (std::exchange(helping_, true)) return try_again_soon();  // a handler that ran within this has given one

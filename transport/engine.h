@@ -22,8 +22,10 @@
 #include "transport/inbox.h"
 #include "transport/keep_alive.h"
 #include "transport/large_area.h"
+#include "transport/pinned_operations.h"
 #include "transport/read_window.h"
 #include "transport/receives.h"
+#include "transport/registrations.h"
 #include "transport/send_ring.h"
 #include "transport/shared_regions.h"
 #include "transport/ticker.h"
@@ -113,8 +115,8 @@ class Engine {
   LargeArea& large_copies() noexcept { return large_copies_; }
   ReadWindow& reads() noexcept { return reads_; }
   SharedRegions& shared_regions() noexcept { return shared_regions_; }
-  core::Handle<ibv_mr> register_memory(std::span<const std::byte> bytes,
-                                       int access = IBV_ACCESS_REMOTE_READ) noexcept;
+  Registrations& registrations() noexcept { return registrations_; }
+  PinnedOperations& pinned_operations() noexcept { return pinned_operations_; }
   /// Keeps the receive of the message that is being delivered; nullptr where that doesn't lie in one.
   const std::byte* hold_receive() noexcept;
   void release_receive(const std::byte* receive) noexcept {
@@ -137,6 +139,8 @@ class Engine {
   ibv_pd* pd() noexcept { return pd_.get(); }
   const Options& options() const noexcept { return options_; }
   Statistics& statistics() noexcept { return statistics_; }
+  /// The same with what the registrations have counted.
+  const Statistics& counted() const noexcept;
   /// The layer above sets it when it first counts something; there is one such layer.
   std::unique_ptr<CallCounters> call_counters;
   Snapshot snapshot() const;
@@ -178,6 +182,8 @@ class Engine {
   LargeArea large_copies_;
   ReadWindow reads_;
   SharedRegions shared_regions_;
+  Registrations registrations_;
+  PinnedOperations pinned_operations_;
   core::QueuePairManager queue_pairs_;
   SlotStore slots_;
   std::vector<std::unique_ptr<Channel>> channels_;
@@ -193,9 +199,9 @@ class Engine {
   std::vector<Channel*> short_of_room_;
   std::vector<Ticker*> tickers_;
   KeepAlive keep_alive_;
-  Statistics statistics_;
-  const std::uint32_t number_;  // of the process's loops
-  const std::int64_t made_;     // ns
+  mutable Statistics statistics_;  // what others count for it is fetched when it is asked for
+  const std::uint32_t number_;     // of the process's loops
+  const std::int64_t made_;        // ns
   std::uint32_t turns_to_tick_ = 0;
   std::uint32_t idle_turns_ = 0;
   std::uint32_t polls_ = 0;

@@ -39,7 +39,7 @@ std::size_t Loop::pinned_bytes() const noexcept {
   return engine_->pinned_bytes();
 }
 const Statistics& Loop::statistics() const noexcept {
-  return engine_->statistics();
+  return engine_->counted();
 }
 Snapshot Loop::snapshot() const {
   return engine_->snapshot();

@@ -2,7 +2,7 @@
 #include "transport/shared_regions.h"
 
 #include <algorithm>
-#include <utility>
+#include <new>
 
 namespace verbena::transport {
 namespace {
@@ -21,6 +21,10 @@ bool holds(const Registration& registration, std::span<const std::byte> bytes) {
 
 Registration::~Registration() {
   if (known_to) known_to->remove(*this);
+  if (!reads) return;
+  reads->region.reset();
+  reads->is_orphaned = true;
+  if (reads->holders == 0) delete reads;
 }
 
 void SharedRegions::add(Registration& registration) {
@@ -42,28 +46,18 @@ Registration* SharedRegions::find(std::span<const std::byte> bytes) noexcept {
   return last_ = *std::prev(behind);
 }
 
-std::uint32_t SharedRegions::key_of(std::span<const std::byte> bytes) noexcept {
+ReadRight* SharedRegions::right_to_read(std::span<const std::byte> bytes) noexcept {
   Registration* const found = find(bytes);
-  if (!found) return 0;
-  if (!found->lent) {
-    found->lent = {device_, device_.reg_shared_mr(pd_, found->memory.range(), IBV_ACCESS_REMOTE_READ)};
-    if (!found->lent) return 0;
+  if (!found) return nullptr;
+  if (!found->reads) found->reads = new (std::nothrow) ReadRight;
+  if (!found->reads) return nullptr;
+  core::Handle<ibv_mr>& region = found->reads->region;
+  if (!region) {
+    ibv_mr* const mr = device_.reg_shared_mr(pd_, found->memory.range(), IBV_ACCESS_REMOTE_READ);
+    if (!mr) return nullptr;
+    region = {device_, mr};
   }
-  return device_.lending()->can_lend(*found->lent.get()) ? found->lent->rkey : 0;
-}
-
-std::optional<core::SharedRange> SharedRegions::range_of(std::span<const std::byte> bytes) noexcept {
-  const Registration* const found = find(bytes);
-  if (!found) return std::nullopt;
-  constexpr std::size_t page = 4096;
-  core::SharedRange range = found->memory.range();
-  auto* const memory = static_cast<std::byte*>(range.address);
-  const auto begin = static_cast<std::size_t>(bytes.data() - memory) / page * page;
-  const auto end = static_cast<std::size_t>(bytes.data() - memory) + bytes.size();
-  range.offset += begin;
-  range.address = memory + begin;
-  range.length = std::min((end + page - 1) / page * page, range.length) - begin;
-  return range;
+  return found->reads;
 }
 
 }  // namespace verbena::transport

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,6 +14,14 @@ namespace verbena::transport {
 
 class SharedRegions;
 
+/// A registration of a Region's bytes, to be read by peers and no more, for the messages that lie there: made
+/// for the first of them, and counted.
+struct ReadRight {
+  core::Handle<ibv_mr> region;  ///< empty once the Region has ended
+  std::uint32_t holders = 0;
+  bool is_orphaned = false;  ///< the last holder deletes it
+};
+
 /// What a Region holds: the memory, where it is ours, outlives its registrations.
 struct Registration {
   Registration() = default;
@@ -24,7 +31,7 @@ struct Registration {
 
   core::SharedMemory memory;
   core::Handle<ibv_mr> region;
-  core::Handle<ibv_mr> lent;  ///< the same bytes, to be read and no more; made for the first loan
+  ReadRight* reads = nullptr;
   SharedRegions* known_to = nullptr;
 };
 
@@ -35,11 +42,9 @@ class SharedRegions {
 
   void add(Registration& registration);
   void remove(Registration& registration) noexcept;
-  /// The key by which the peers of this host may be lent `bytes`; 0 where they don't lie in one Region, or
-  /// can't be mapped.
-  std::uint32_t key_of(std::span<const std::byte> bytes) noexcept;
-  /// The pages of the one Region that `bytes` lie in, so that peers may map them.
-  std::optional<core::SharedRange> range_of(std::span<const std::byte> bytes) noexcept;
+  /// By which the peers of this host may read `bytes`, and all else that lies in their Region; nullptr where
+  /// they don't lie in one.
+  ReadRight* right_to_read(std::span<const std::byte> bytes) noexcept;
 
  private:
   Registration* find(std::span<const std::byte> bytes) noexcept;

@@ -37,6 +37,16 @@ constexpr CounterName counters[] = {
     {"connections_lost", "Connections that ended, but not by this side's close.",
      &Statistics::connections_lost},
     {"sleeps", "Times that the loop slept until an event.", &Statistics::sleeps},
+    {"registrations", "Registrations of the program's memory made.", &Statistics::registrations},
+    {"registration_hits", "Operations that found their memory registered.", &Statistics::registration_hits},
+    {"registration_evictions", "Registrations dropped for their bounds.",
+     &Statistics::registration_evictions},
+    {"registration_invalidations", "Registrations dropped because their memory changed.",
+     &Statistics::registration_invalidations},
+    {"registrations_retired", "Of those dropped, what an operation still used.",
+     &Statistics::registrations_retired},
+    {"registrations_not_kept", "Registrations for one use.", &Statistics::registrations_not_kept},
+    {"registration_ns", "Nanoseconds spent in registering and deregistering.", &Statistics::registration_ns},
 };
 static_assert(sizeof counters / sizeof *counters == sizeof(Statistics) / sizeof(std::uint64_t),
               "every counter is shown");
@@ -176,9 +186,10 @@ std::string json(const Snapshot& snapshot) {
   const Out out = std::back_inserter(text);
   fmt::format_to(out,
                  R"({{"pid":{},"loop":{},"device":{},"age_ns":{},"connections":{},"peers":{},)"
-                 R"("pinned_bytes":{},"latency_sample":{},"counters":{{)",
+                 R"("pinned_bytes":{},"kept_bytes":{},"latency_sample":{},"counters":{{)",
                  snapshot.process, snapshot.loop, quoted(snapshot.device), snapshot.age_ns,
-                 snapshot.connections, snapshot.peers, snapshot.pinned_bytes, snapshot.latency_sample);
+                 snapshot.connections, snapshot.peers, snapshot.pinned_bytes, snapshot.kept_bytes,
+                 snapshot.latency_sample);
   const char* separator = "";
   for (const CounterName& counter : counters) {
     fmt::format_to(out, R"({}"{}":{})", std::exchange(separator, ","), counter.name,
@@ -200,6 +211,8 @@ std::string prometheus(std::span<const Snapshot> snapshots) {
              [](const Snapshot& s) { return s.peers; });
   text.loops("pinned_bytes", "gauge", "Bytes that the loop's pools have registered.",
              [](const Snapshot& s) { return s.pinned_bytes; });
+  text.loops("kept_bytes", "gauge", "Bytes of the program's memory whose registration is kept.",
+             [](const Snapshot& s) { return s.kept_bytes; });
   for (const CounterName& counter : counters) {
     text.loops(fmt::format("{}_total", counter.name), "counter", counter.help,
                [&](const Snapshot& s) { return s.counters.*counter.value; });

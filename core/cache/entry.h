@@ -120,6 +120,13 @@ class alignas(64) Entry {
             rkey_.load(std::memory_order_relaxed)};
   }
 
+  /// What is to be deregistered, once: false for whoever comes later. Relaxed: the exchange decides who, and
+  /// the registration itself was known when the count was taken.
+  bool take_registration(Registration& registration) noexcept {
+    registration = this->registration();
+    return object_.exchange(nullptr, std::memory_order_relaxed) != nullptr;
+  }
+
   /// When it was last used, on the cache's clock. Relaxed: a hint for eviction.
   void touch(std::uint64_t now) noexcept {
     if (last_use_.load(std::memory_order_relaxed) != now) last_use_.store(now, std::memory_order_relaxed);

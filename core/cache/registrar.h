@@ -9,7 +9,7 @@
 
 namespace verbena::core {
 
-/// What a device knows of registered memory. `object` is the registrar's own.
+/// What a device knows of registered memory. `object` is the registrar's own, and not null.
 struct Registration {
   void* object = nullptr;
   std::uint32_t lkey = 0;

@@ -468,29 +468,61 @@ void RegistrationCache::reap() noexcept {
   finish(list);
 }
 
-/// Deregisters retired entries that nobody holds. Without the lock: a driver may unmap.
+/// Finishes retired entries that nobody holds.
 void RegistrationCache::finish(Entry* list) noexcept {
   while (list != nullptr) {
     Entry& entry = *std::exchange(list, list->next);
-    const std::int64_t begin = monotonic_ns();
-    if (const int error = registrar_.remove(entry.registration())) {
-      const std::string_view name = registrar_.name();
-      std::fprintf(stderr, "verbena: a cached registration with device %.*s could not be taken back: %s\n",
-                   static_cast<int>(name.size()), name.data(), std::strerror(error));
-    }
-    const auto took = static_cast<std::uint64_t>(monotonic_ns() - begin);
+    deregister(entry);
     if (entry.watched) watcher_.unwatch(entry.range());
     delete std::exchange(entry.proof, nullptr);
-    const std::lock_guard lock{lock_};
-    figures_.registration_ns += took;
-    figures_.pinned_bytes -= entry.range().size();
-    store_.give(entry);
+    give_entry(entry);
   }
+}
+
+/// Once for an entry, by whoever comes first. Without the lock: a driver may unmap.
+void RegistrationCache::deregister(Entry& entry) noexcept {
+  Registration registration;
+  if (!entry.take_registration(registration)) return;
+  const std::int64_t begin = monotonic_ns();
+  if (const int error = registrar_.remove(registration)) {
+    const std::string_view name = registrar_.name();
+    std::fprintf(stderr, "verbena: a cached registration with device %.*s could not be taken back: %s\n",
+                 static_cast<int>(name.size()), name.data(), std::strerror(error));
+  }
+  const auto took = static_cast<std::uint64_t>(monotonic_ns() - begin);
+  const std::lock_guard lock{lock_};
+  figures_.registration_ns += took;
+  figures_.pinned_bytes -= entry.range().size();
 }
 
 void RegistrationCache::finish_last(Entry& entry) noexcept {
   entry.next = nullptr;
   finish(&entry);
+}
+
+/// Of an entry that the caller holds: no lookup finds it any more.
+void RegistrationCache::drop(Entry& entry) noexcept {
+  const std::lock_guard lock{lock_};
+  if (!entry.is_alive()) return;  // dropped already, or never kept
+  unlist_locked(entry);
+  entry.retire();
+  ++figures_.revocations;
+  ++figures_.retired;
+}
+
+bool Pin::revoke() noexcept {
+  Entry& entry = *std::exchange(entry_, nullptr);
+  cache_->drop(entry);
+  if (!entry.release()) return false;
+  cache_->finish_last(entry);
+  return true;
+}
+
+void Pin::revoke_for_all() noexcept {
+  Entry& entry = *std::exchange(entry_, nullptr);
+  cache_->drop(entry);
+  cache_->deregister(entry);
+  if (entry.release()) cache_->finish_last(entry);
 }
 
 void RegistrationCache::forget(const void* address, std::size_t length) noexcept {

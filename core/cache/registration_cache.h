@@ -60,6 +60,13 @@ class Pin {
   /// Cost: one locked instruction. The last of a dropped registration deregisters it.
   inline void release() noexcept;
 
+  /// Ends the hold, and has the registration dropped at once, for a memory that somebody must not reach any
+  /// more. True: no device touches the memory through it from now on. False: others hold it still; nobody
+  /// gets it anew, and it ends with the last of them.
+  bool revoke() noexcept;
+  /// The same although others hold it: what they have under way through it fails.
+  void revoke_for_all() noexcept;
+
  private:
   friend RegistrationCache;
   Pin(RegistrationCache& cache, Entry& entry) noexcept : cache_(&cache), entry_(&entry) {}
@@ -92,6 +99,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
     std::uint64_t misses = 0;     ///< acquisitions that had to register
     std::uint64_t evictions = 0;  ///< dropped to keep the bounds, or to get under the limit on locked memory
     std::uint64_t invalidations = 0;  ///< dropped because their memory changed
+    std::uint64_t revocations = 0;    ///< dropped by Pin::revoke
     std::uint64_t joins = 0;    ///< dropped because a wider registration, or one with more rights, took over
     std::uint64_t retired = 0;  ///< of all dropped, those that somebody held still
     std::uint64_t one_use = 0;  ///< registrations that were not kept
@@ -218,6 +226,8 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   void reap() noexcept;
   void finish(Entry* list) noexcept;
   void finish_last(Entry& entry) noexcept;
+  void drop(Entry& entry) noexcept;
+  void deregister(Entry& entry) noexcept;
   void say_once(AddressRange range, int error) noexcept;
   bool try_forget(std::span<const MemoryChange> changes) noexcept override;
   bool uses(AddressRange range) noexcept override;

@@ -51,6 +51,14 @@ class Connection {
   /// Reads the peer's region at `offset` into `into`.
   std::error_code get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
                       Operation& done) noexcept;
+  /// The same with any memory of the program, which stays as it is until `done` runs. It is registered for
+  /// that, if it isn't still from the last time (docs/registration-cache.md). A hit costs a lookup and a
+  /// short system call; a put that goes inline (some 200 bytes) needs none. Errors beside those of the
+  /// others: memlock_too_small, invalid_argument (nothing is mapped there, or it can't be written to).
+  std::error_code put(std::span<const std::byte> from, const RemoteRegion& to, std::uint64_t offset,
+                      Operation& done) noexcept;
+  std::error_code get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
+                      Operation& done) noexcept;
   /// Adds to, or swaps, the 8-byte aligned number at `offset`; its former value goes to `former` (8 bytes).
   std::error_code fetch_add(const Slice& former, const RemoteRegion& at, std::uint64_t offset,
                             std::uint64_t add, Operation& done) noexcept;

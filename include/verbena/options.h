@@ -51,6 +51,12 @@ struct Options {
   /// Memory for large messages: the longest message, and the most that is being read or handled at once.
   std::size_t large_bytes = std::size_t{16} << 20;
 
+  /// Registrations of the program's own memory (that of large messages, and of puts and gets outside of
+  /// Regions) that are kept for its next use, in bytes; the least recently used go first. They come on top of
+  /// the budget; 0: memory is registered for each use. docs/registration-cache.md tells how a change of the
+  /// memory's mapping is noticed.
+  std::size_t kept_registrations = std::size_t{64} << 30;
+
   /// On one host (soft0), a request that is longer than eager_size and lies in a Region that its caller has
   /// allocated (Memory::allocate) is *lent*: the handler reads the caller's pages where they lie, and nothing
   /// is copied. Both sides have to want it. A peer that isn't trusted may change the bytes while they are

@@ -23,6 +23,7 @@ struct Snapshot {
   std::size_t connections = 0;
   std::uint32_t peers = 0;  ///< connections that it has room for
   std::size_t pinned_bytes = 0;
+  std::size_t kept_bytes = 0;        ///< of the program's memory, whose registration is kept for its next use
   std::uint32_t latency_sample = 0;  ///< Options::latency_sample: what a recorded time stands for
   Statistics counters;
   std::vector<rpc::MethodStatistics> methods;  ///< clients' first, each role in the order of ids

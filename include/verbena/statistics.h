@@ -37,6 +37,15 @@ struct Statistics {
   std::uint64_t connections_opened = 0;  ///< by either side
   std::uint64_t connections_lost = 0;    ///< those that ended, but not by this side's close()
   std::uint64_t sleeps = 0;
+  // Of the program's memory outside of Regions, which is registered for the operations that use it:
+  std::uint64_t registrations = 0;           ///< made, for lack of one that was kept
+  std::uint64_t registration_hits = 0;       ///< operations that found one
+  std::uint64_t registration_evictions = 0;  ///< dropped for the bounds: Options::kept_registrations
+  std::uint64_t registration_invalidations =
+      0;                                     ///< dropped because the memory was unmapped, moved or emptied
+  std::uint64_t registrations_retired = 0;   ///< of all dropped, those that an operation still used
+  std::uint64_t registrations_not_kept = 0;  ///< for one use: changes of that memory can't be watched …
+  std::uint64_t registration_ns = 0;         ///< time that the device took for all of them
 };
 
 namespace rpc {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reaching the peer's memory while the peer does nothing.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -64,6 +66,65 @@ TEST_F(OneSidedTest, AGetBringsWhatIsThere) {
     EXPECT_EQ(get.bytes, size);
     ASSERT_NO_FATAL_FAILURE(expect_equal(near.bytes().subspan(to, size), far.bytes().subspan(from, size)));
   }
+}
+
+TEST_F(OneSidedTest, AnyMemoryIsPutAndGotten) {
+  Dice dice;
+  Message out(far.size());
+  Message back(far.size());
+  for (std::size_t round = 0; round < rounds(200); ++round) {
+    dice.fill(out);
+    const std::size_t size = dice.one_in(3) ? dice.between(0, 300) : dice.between(0, far.size());
+    const std::size_t at = dice.between(0, far.size() - size);
+    const std::span part = std::span(out).subspan(at, size);
+    Noted put, get;
+    succeed(both.client.put(part, far.remote(), at, put), put);
+    succeed(both.client.get(std::span(back).first(size), far.remote(), at, get), get);
+    EXPECT_EQ(put.bytes, size);
+    EXPECT_EQ(get.bytes, size);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(std::span(back).first(size), part));
+  }
+  const Statistics& counted = both.client_loop.statistics();
+  if (counted.registrations_not_kept == 0) {
+    EXPECT_GT(counted.registration_hits, counted.registrations);
+  }
+}
+
+TEST_F(OneSidedTest, WhatIsMappedAnewAtTheSameAddressIsWhatIsPut) {
+  constexpr std::size_t size = 16'384;
+  constexpr int protection = PROT_READ | PROT_WRITE;
+  constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  void* const place = mmap(nullptr, size, protection, flags, -1, 0);
+  ASSERT_NE(place, MAP_FAILED);
+  const std::span memory(static_cast<std::byte*>(place), size);
+  for (std::uint32_t round = 0; round < 20; ++round) {
+    const Message content = message(size, round);
+    std::ranges::copy(content, memory.begin());
+    Noted put;
+    succeed(both.client.put(memory, far.remote(), 0, put), put);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(far.bytes().first(size), content));
+    if (round % 2 == 0) {
+      ASSERT_EQ(mmap(place, size, protection, flags | MAP_FIXED, -1, 0), place);
+    } else {
+      ASSERT_EQ(madvise(place, size, MADV_DONTNEED), 0);
+    }
+  }
+  munmap(place, size);
+}
+
+TEST_F(OneSidedTest, MemoryThatIsNotThereIsRefusedAndNothingIsStarted) {
+  Noted never;
+  if (!on_soft0()) {  // which meets it when it copies, as the program itself would
+    void* const place = mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(place, MAP_FAILED);
+    const std::span memory(static_cast<std::byte*>(place), 8192);
+    EXPECT_EQ(both.client.get(memory, far.remote(), 0, never), code(errc::invalid_argument));
+    munmap(place, 8192);
+    EXPECT_EQ(both.client.put(memory, far.remote(), 0, never), code(errc::invalid_argument));
+  }
+  EXPECT_EQ(both.client.put(Message(far.size() + 1), far.remote(), 0, never), code(errc::invalid_argument));
+  both.settle();
+  EXPECT_EQ(never.times, 0);
 }
 
 TEST_F(OneSidedTest, FetchAddAddsAndTellsWhatWasThere) {

@@ -116,8 +116,9 @@ void draw_methods(std::string& text, const Span& span) {
 void draw_loop(std::string& text, const Span& span) {
   const Snapshot& loop = span.counted;
   const Statistics& counters = loop.counters;
-  text += fmt::format("  loop {} on {}: {} of {} connections, {} registered\n", loop.loop, loop.device,
-                      loop.connections, loop.peers, show_size(loop.pinned_bytes));
+  text += fmt::format("  loop {} on {}: {} of {} connections, {} registered, {} of the program's\n",
+                      loop.loop, loop.device, loop.connections, loop.peers, show_size(loop.pinned_bytes),
+                      show_size(loop.kept_bytes));
   text += fmt::format("    messages {} out, {} in; payload {} out, {} in; sleeps {}\n",
                       span.count(counters.messages_sent), span.count(counters.messages_received),
                       span.bytes(counters.bytes_sent), span.bytes(counters.bytes_received),

@@ -46,6 +46,7 @@ Snapshot snapshot_of(const Json& json) {
   json.at("connections").get_to(snapshot.connections);
   json.at("peers").get_to(snapshot.peers);
   json.at("pinned_bytes").get_to(snapshot.pinned_bytes);
+  snapshot.kept_bytes = json.value("kept_bytes", std::size_t{0});
   json.at("latency_sample").get_to(snapshot.latency_sample);
   for (const CounterName& counter : counter_names()) {
     snapshot.counters.*counter.value = json.at("counters").value(counter.name, std::uint64_t{0});
