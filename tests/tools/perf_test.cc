@@ -113,6 +113,17 @@ TEST(Perf, StreamsTakeEverySizeAtAnyDepth) {
     }
 }
 
+TEST(Perf, OneSidedStreamsTakeMemoryThatIsInNoRegion) {
+  for (const char* test : {"write-bandwidth", "read-bandwidth"}) {
+    const Outcome outcome = perf(test, {"--iterations=40", "--size=1,65536", "--unregistered"});
+    ASSERT_EQ(outcome.status, 0) << test << ": " << outcome.err;
+    EXPECT_EQ(lines_of(outcome.out).size(), 2U) << test;
+  }
+  const Outcome outcome = perf("send-bandwidth", {"--iterations=40", "--unregistered"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err, testing::HasSubstr("--unregistered is for write-bandwidth and read-bandwidth"));
+}
+
 TEST(Perf, ForPeopleHasAHeaderAndARowPerSize) {
   const Outcome outcome =
       run({verbena_program(), "perf", "send-latency", device_option(), "--iterations=50", "--size=8,64"});

@@ -21,6 +21,7 @@ struct PerfArguments {
   std::optional<double> seconds;
   std::optional<std::uint32_t> depth;
   bool json = false;
+  bool unregistered = false;
   // What a first process starts the second one with.
   bool respond = false;
   int floor = -1, channel = -1, core = -1;

@@ -74,7 +74,7 @@ class Run {
 
   Result stream(std::uint64_t size, const std::string& label) {
     const std::uint32_t depth = depth_for(plan_, size);
-    const auto test = make_stream_test(test_.kind, session_, size, depth);
+    const auto test = make_stream_test(plan_, session_, size, depth);
     header_once(test->path());
     const StreamResult found = measure_stream(plan_, session_, *test, size, label);
     Result result;

@@ -23,6 +23,7 @@ struct Plan {
   std::uint64_t iterations = 0;      ///< a size; 0: as many as `seconds` give
   std::optional<double> seconds;     ///< a size; one of the two is given, and the first reached ends it
   std::uint32_t depth = 0;           ///< in flight; 0: by size
+  bool unregistered = false;         ///< of one-sided streams, the memory here
   bool json = false;
   std::string connect;            ///< the other host's listener; empty: both sides on this machine
   std::optional<CorePair> cores;  ///< nothing: not pinned

@@ -33,7 +33,7 @@ class StreamTest {
   virtual std::string path() const = 0;
 };
 
-std::unique_ptr<StreamTest> make_stream_test(TestKind kind, Session& session, std::uint64_t size,
+std::unique_ptr<StreamTest> make_stream_test(const Plan& plan, Session& session, std::uint64_t size,
                                              std::uint32_t depth);
 
 struct StreamResult {

@@ -42,6 +42,26 @@ class OneSidedStream final : public StreamTest {
   RemoteRegion theirs_;
 };
 
+/// The same with memory that is in no Region.
+class UnregisteredStream final : public StreamTest {
+ public:
+  UnregisteredStream(Session& session, TestKind kind, std::uint64_t size, std::uint32_t depth)
+      : session_(session), writes_(kind == TestKind::write_bandwidth), local_(size) {
+    theirs_ = session.prepare(kind, size, depth).region;
+  }
+  std::error_code start(Slot& slot) noexcept override {
+    Connection& connection = session_.connection();
+    return writes_ ? connection.put(local_, theirs_, 0, slot) : connection.get(local_, theirs_, 0, slot);
+  }
+  std::string path() const override { return session_.connection().explain(); }
+
+ private:
+  Session& session_;
+  bool writes_;
+  std::vector<std::byte> local_;
+  RemoteRegion theirs_;
+};
+
 class SendStream final : public StreamTest {
  public:
   SendStream(Session& session, std::uint64_t size, std::uint32_t depth)
@@ -85,11 +105,13 @@ class CallStream final : public StreamTest {
 
 }  // namespace
 
-std::unique_ptr<StreamTest> make_stream_test(TestKind kind, Session& session, std::uint64_t size,
+std::unique_ptr<StreamTest> make_stream_test(const Plan& plan, Session& session, std::uint64_t size,
                                              std::uint32_t depth) {
+  const TestKind kind = plan.test;
   switch (kind) {
     case TestKind::write_bandwidth:
     case TestKind::read_bandwidth:
+      if (plan.unregistered) return std::make_unique<UnregisteredStream>(session, kind, size, depth);
       return std::make_unique<OneSidedStream>(session, kind, size, depth);
     case TestKind::call_rate:
     case TestKind::call_bandwidth:
