@@ -56,6 +56,7 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   loans_ = 0;
   ring_.clear();
   frame_ = {};
+  has_pinned_ = false;
   error_ = {};
   why_.clear();
   peer_name_ = std::move(peer_name);

@@ -211,15 +211,19 @@ class Channel {
            offset <= remote.length && local.length <= remote.length - offset;
   }
   std::error_code why_not_reach() const noexcept;
-  Operation* pinned(Bytes bytes, int access, Operation& done, Slice& slice, std::error_code& error) noexcept;
+  std::error_code reach_pinned(ibv_wr_opcode opcode, Bytes bytes, const RemoteRegion& remote,
+                               std::uint64_t offset, Operation& done) noexcept;
   SendSlot& one_sided(ibv_wr_opcode opcode, const Slice& local, Operation& done) noexcept;
   /// Queues what the ring's next slot was filled with.
   void queue() noexcept;
   void post() noexcept {
+    if (has_pinned_) [[unlikely]]
+      confirm_pinned();
     requests_posted_ = requests_sent_;
     if (const int error = ring_.flush(queue_pair_->get())) [[unlikely]]
       fail_to_post(error);
   }
+  void confirm_pinned() noexcept;
   /// A write of no bytes: it touches no memory of the peer's, and completes behind all before it.
   void queue_empty_write(Operation* done) noexcept;
   void fail_to_post(int error) noexcept;
@@ -340,9 +344,10 @@ class Channel {
   std::uint16_t epoch_ = 0;
   std::uint32_t inline_limit_ = 0;
   std::size_t frame_limit_ = 0;
-  bool accepts_ = false;   // open, and not closing: the program may start what it likes
-  bool dirty_ = false;     // in the engine's list of channels to flush
-  bool reserved_ = false;  // for a connection that is being made
+  bool accepts_ = false;     // open, and not closing: the program may start what it likes
+  bool has_pinned_ = false;  // operations queued whose memory's registration is to be confirmed
+  bool dirty_ = false;       // in the engine's list of channels to flush
+  bool reserved_ = false;    // for a connection that is being made
   friend class Engine;
 
   // Credits, cumulative modulo 2^32.

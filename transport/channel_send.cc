@@ -265,41 +265,41 @@ std::error_code Channel::get(const Slice& into, const RemoteRegion& from, std::u
   return {};
 }
 
-// nullptr, and `error`: the memory can't be registered. `slice`: as it is registered.
-Operation* Channel::pinned(Bytes bytes, int access, Operation& done, Slice& slice,
-                           std::error_code& error) noexcept {
-  errc failure{};
-  core::Pin pin = engine_.registrations().pin(bytes, access, failure);
-  if (pin) {
-    slice.key = pin.lkey();
-    if (Operation* const operation = engine_.pinned_operations().begin(std::move(pin), done))
-      return operation;
-    failure = errc::no_buffer;
-  }
-  error = make_error_code(failure);
-  return nullptr;
+// Queued, never posted at once: what is registered for it is confirmed with that of others.
+std::error_code Channel::reach_pinned(ibv_wr_opcode opcode, Bytes bytes, const RemoteRegion& remote,
+                                      std::uint64_t offset, Operation& done) noexcept {
+  Slice slice{const_cast<std::byte*>(bytes.data()), bytes.size(), 0};  // of a put the device reads it
+  if (!may_reach(slice, remote, offset)) [[unlikely]]
+    return why_not_reach();
+  PinnedOperations& operations = engine_.pinned_operations();
+  errc error{};
+  const int access = opcode == IBV_WR_RDMA_READ ? IBV_ACCESS_LOCAL_WRITE : 0;
+  auto* const pinned = operations.begin(bytes, access, done, error);
+  if (!pinned) return make_error_code(error);
+  slice.key = pinned->lkey();
+  SendSlot& slot = one_sided(opcode, slice, *pinned);
+  slot.request.wr.rdma = {remote.address + offset, remote.key};
+  operations.queued(slot);
+  has_pinned_ = true;
+  queue();
+  return {};
+}
+
+void Channel::confirm_pinned() noexcept {
+  has_pinned_ = false;
+  engine_.pinned_operations().confirm();
 }
 
 std::error_code Channel::put(Bytes from, const RemoteRegion& to, std::uint64_t offset,
                              Operation& done) noexcept {
-  Slice slice{const_cast<std::byte*>(from.data()), from.size(), 0};  // the device reads it
-  if (from.size() <= inline_limit_) return put(slice, to, offset, done);
-  if (!may_reach(slice, to, offset)) [[unlikely]]
-    return why_not_reach();
-  std::error_code error;
-  Operation* const operation = pinned(from, 0, done, slice, error);
-  return operation ? put(slice, to, offset, *operation) : error;
+  if (from.size() > inline_limit_) return reach_pinned(IBV_WR_RDMA_WRITE, from, to, offset, done);
+  return put(Slice{const_cast<std::byte*>(from.data()), from.size(), 0}, to, offset, done);
 }
 
 std::error_code Channel::get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
                              Operation& done) noexcept {
-  Slice slice{into.data(), into.size(), 0};
-  if (into.empty()) return get(slice, from, offset, done);
-  if (!may_reach(slice, from, offset)) [[unlikely]]
-    return why_not_reach();
-  std::error_code error;
-  Operation* const operation = pinned(into, IBV_ACCESS_LOCAL_WRITE, done, slice, error);
-  return operation ? get(slice, from, offset, *operation) : error;
+  if (!into.empty()) return reach_pinned(IBV_WR_RDMA_READ, into, from, offset, done);
+  return get(Slice{}, from, offset, done);
 }
 
 std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,

@@ -183,7 +183,7 @@ class Engine {
   ReadWindow reads_;
   SharedRegions shared_regions_;
   Registrations registrations_;
-  PinnedOperations pinned_operations_;
+  PinnedOperations pinned_operations_{registrations_};
   core::QueuePairManager queue_pairs_;
   SlotStore slots_;
   std::vector<std::unique_ptr<Channel>> channels_;

@@ -5,21 +5,44 @@
 #include <system_error>
 
 namespace verbena::transport {
+namespace {
+
+errc meaning_of(std::error_code failure) noexcept {
+  return failure ? static_cast<errc>(failure.default_error_condition().value()) : errc{};
+}
+
+}  // namespace
+
+bool Registrations::make_cache() noexcept {
+  try {
+    core::RegistrationCache::Options options;
+    options.bytes = kept_bytes_;
+    cache_ = std::make_unique<core::RegistrationCache>(registrar_, core::process_watcher(), options);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
 
 core::Pin Registrations::pin(std::span<const std::byte> bytes, int access, errc& error) noexcept {
-  if (!cache_) {
-    try {
-      core::RegistrationCache::Options options;
-      options.bytes = kept_bytes_;
-      cache_ = std::make_unique<core::RegistrationCache>(registrar_, core::process_watcher(), options);
-    } catch (const std::exception&) {
-      error = errc::no_buffer;
-      return {};
-    }
+  if (!cache_ && !make_cache()) {
+    error = errc::no_buffer;
+    return {};
   }
   std::error_code failure;
   core::Pin pin = cache_->acquire(bytes.data(), bytes.size(), access, failure);
-  error = failure ? static_cast<errc>(failure.default_error_condition().value()) : errc{};
+  error = meaning_of(failure);
+  return pin;
+}
+
+core::Pin Registrations::pin_early(std::span<const std::byte> bytes, int access, errc& error) noexcept {
+  if (!cache_ && !make_cache()) {
+    error = errc::no_buffer;
+    return {};
+  }
+  std::error_code failure;
+  core::Pin pin = cache_->acquire_early(bytes.data(), bytes.size(), access, failure);
+  error = meaning_of(failure);
   return pin;
 }
 

@@ -27,6 +27,9 @@ class Registrations {
   /// invalid_argument (not mapped, or not with these rights), device_failed. Cost of a hit: a lookup and a
   /// short system call.
   core::Pin pin(std::span<const std::byte> bytes, int access, errc& error) noexcept;
+  /// The same without the system call: settle() && pin.current() say that it is good.
+  core::Pin pin_early(std::span<const std::byte> bytes, int access, errc& error) noexcept;
+  bool settle() const noexcept { return !cache_ || cache_->settle(); }
   /// For a peer. Errors: as pin().
   Exposure expose(std::span<const std::byte> bytes, errc& error) noexcept;
   /// For peers that map it; empty where it doesn't lie in a Region.
@@ -35,6 +38,8 @@ class Registrations {
   core::RegistrationCache::Counters counters() const noexcept;
 
  private:
+  bool make_cache() noexcept;
+
   core::DeviceRegistrar registrar_;
   SharedRegions& regions_;
   std::size_t kept_bytes_;

@@ -113,15 +113,20 @@ TEST(Perf, StreamsTakeEverySizeAtAnyDepth) {
     }
 }
 
-TEST(Perf, OneSidedStreamsTakeMemoryThatIsInNoRegion) {
+TEST(Perf, OneSidedStreamsTakeMemoryOfAnyKind) {
   for (const char* test : {"write-bandwidth", "read-bandwidth"}) {
-    const Outcome outcome = perf(test, {"--iterations=40", "--size=1,65536", "--unregistered"});
-    ASSERT_EQ(outcome.status, 0) << test << ": " << outcome.err;
-    EXPECT_EQ(lines_of(outcome.out).size(), 2U) << test;
+    for (const char* memory : {"--memory=pool", "--memory=shared", "--memory=malloc"}) {
+      const Outcome outcome = perf(test, {"--iterations=40", "--size=1,65536", memory});
+      ASSERT_EQ(outcome.status, 0) << test << ": " << outcome.err;
+      EXPECT_EQ(lines_of(outcome.out).size(), 2U) << test;
+    }
   }
-  const Outcome outcome = perf("send-bandwidth", {"--iterations=40", "--unregistered"});
-  EXPECT_EQ(outcome.status, 2);
-  EXPECT_THAT(outcome.err, testing::HasSubstr("--unregistered is for write-bandwidth and read-bandwidth"));
+  const Outcome other = perf("send-bandwidth", {"--iterations=40", "--memory=malloc"});
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, testing::HasSubstr("--memory is for write-bandwidth and read-bandwidth"));
+  const Outcome unknown = perf("read-bandwidth", {"--iterations=40", "--memory=huge"});
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_THAT(unknown.err, testing::HasSubstr("pool, shared or malloc"));
 }
 
 TEST(Perf, ForPeopleHasAHeaderAndARowPerSize) {

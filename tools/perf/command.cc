@@ -41,6 +41,17 @@ void check_numbers(const PerfArguments& arguments) {
     if (!address.empty()) check_address(address);
 }
 
+LocalMemory memory_of(const PerfArguments& arguments, const TestTraits& test) {
+  if (arguments.memory.empty()) return LocalMemory::pool;
+  if (test.kind != TestKind::write_bandwidth && test.kind != TestKind::read_bandwidth)
+    throw UsageError(
+        fmt::format("--memory is for write-bandwidth and read-bandwidth, not for {}.", test.name));
+  if (arguments.memory == "pool") return LocalMemory::pool;
+  if (arguments.memory == "shared") return LocalMemory::shared;
+  if (arguments.memory == "malloc") return LocalMemory::unregistered;
+  throw UsageError(fmt::format("--memory {}? It is pool, shared or malloc.", arguments.memory));
+}
+
 Plan plan_of(const PerfArguments& arguments) {
   if (arguments.test.empty())
     throw UsageError(fmt::format("which test? Choose one of {}.", names_of_tests()));
@@ -58,10 +69,7 @@ Plan plan_of(const PerfArguments& arguments) {
         fmt::format("{} has one operation under way; leave --depth {} away.", test.name, *arguments.depth));
   plan.depth = arguments.depth.value_or(0);
   plan.json = arguments.json;
-  plan.unregistered = arguments.unregistered;
-  if (plan.unregistered && test.kind != TestKind::write_bandwidth && test.kind != TestKind::read_bandwidth)
-    throw UsageError(
-        fmt::format("--unregistered is for write-bandwidth and read-bandwidth, not for {}.", test.name));
+  plan.memory = memory_of(arguments, test);
   plan.connect = arguments.connect;
   if (plan.test == TestKind::floor && !plan.connect.empty())
     throw UsageError("the floor is between two processes of one host; leave --connect away.");
@@ -95,8 +103,10 @@ void add_perf_options(CLI::App& app, PerfArguments& arguments) {
   app.add_option("--seconds", arguments.seconds, "time a size; default: 1, where --iterations isn't given");
   app.add_option("--depth", arguments.depth,
                  "operations in flight; default: 128 (calls: 32), and 64 MiB at most");
-  app.add_flag("--unregistered", arguments.unregistered,
-               "write- and read-bandwidth: malloc'ed memory here, which the registration cache registers");
+  app.add_option(
+      "--memory", arguments.memory,
+      "write- and read-bandwidth, the memory here: pool (Verbena's own; default), shared (malloc'ed, "
+      "registered once), malloc (left to the registration cache)");
   app.add_flag("--json", arguments.json, "one JSON object a size, one a line");
   app.add_option("--listen", arguments.listen,
                  "be the responding host: wait at ADDRESS, as in rdma://0.0.0.0:7471")

@@ -15,13 +15,12 @@ namespace verbena::tools {
 
 /// What was given, unchecked.
 struct PerfArguments {
-  std::string test, device, listen, connect, cores;
+  std::string test, device, listen, connect, cores, memory;
   std::vector<std::string> sizes;
   std::optional<std::uint64_t> iterations;
   std::optional<double> seconds;
   std::optional<std::uint32_t> depth;
   bool json = false;
-  bool unregistered = false;
   // What a first process starts the second one with.
   bool respond = false;
   int floor = -1, channel = -1, core = -1;

@@ -16,6 +16,9 @@ struct Options;
 
 namespace verbena::tools {
 
+/// What the measuring side's one-sided operations take their bytes from, or bring them to.
+enum class LocalMemory : std::uint8_t { pool, shared, unregistered };
+
 struct Plan {
   TestKind test = TestKind::floor;
   std::string device;                ///< empty: the best
@@ -23,7 +26,7 @@ struct Plan {
   std::uint64_t iterations = 0;      ///< a size; 0: as many as `seconds` give
   std::optional<double> seconds;     ///< a size; one of the two is given, and the first reached ends it
   std::uint32_t depth = 0;           ///< in flight; 0: by size
-  bool unregistered = false;         ///< of one-sided streams, the memory here
+  LocalMemory memory = LocalMemory::pool;
   bool json = false;
   std::string connect;            ///< the other host's listener; empty: both sides on this machine
   std::optional<CorePair> cores;  ///< nothing: not pinned

@@ -20,15 +20,22 @@ Region touched(Session& session, std::uint64_t size) {
 /// Puts or gets.
 class OneSidedStream final : public StreamTest {
  public:
-  OneSidedStream(Session& session, TestKind kind, std::uint64_t size, std::uint32_t depth)
-      : session_(session),
-        writes_(kind == TestKind::write_bandwidth),
-        local_(touched(session, size)),
-        size_(size) {
-    theirs_ = session.prepare(kind, size, depth).region;
+  OneSidedStream(const Plan& plan, Session& session, std::uint64_t size, std::uint32_t depth)
+      : session_(session), writes_(plan.test == TestKind::write_bandwidth), size_(size) {
+    if (plan.memory == LocalMemory::pool) {
+      local_ = touched(session, size);
+    } else {
+      own_.resize(size);
+      if (plan.memory == LocalMemory::shared)
+        local_ = session.loop().memory().share(std::span(own_), Access::local_write);
+    }
+    theirs_ = session.prepare(plan.test, size, depth).region;
   }
   std::error_code start(Slot& slot) noexcept override {
     Connection& connection = session_.connection();
+    if (!local_) {
+      return writes_ ? connection.put(own_, theirs_, 0, slot) : connection.get(own_, theirs_, 0, slot);
+    }
     return writes_ ? connection.put(local_.slice(0, size_), theirs_, 0, slot)
                    : connection.get(local_.slice(0, size_), theirs_, 0, slot);
   }
@@ -37,28 +44,9 @@ class OneSidedStream final : public StreamTest {
  private:
   Session& session_;
   bool writes_;
-  Region local_;
+  std::vector<std::byte> own_;
+  Region local_;  // none: the memory is left to the registration cache
   std::uint64_t size_;
-  RemoteRegion theirs_;
-};
-
-/// The same with memory that is in no Region.
-class UnregisteredStream final : public StreamTest {
- public:
-  UnregisteredStream(Session& session, TestKind kind, std::uint64_t size, std::uint32_t depth)
-      : session_(session), writes_(kind == TestKind::write_bandwidth), local_(size) {
-    theirs_ = session.prepare(kind, size, depth).region;
-  }
-  std::error_code start(Slot& slot) noexcept override {
-    Connection& connection = session_.connection();
-    return writes_ ? connection.put(local_, theirs_, 0, slot) : connection.get(local_, theirs_, 0, slot);
-  }
-  std::string path() const override { return session_.connection().explain(); }
-
- private:
-  Session& session_;
-  bool writes_;
-  std::vector<std::byte> local_;
   RemoteRegion theirs_;
 };
 
@@ -111,8 +99,7 @@ std::unique_ptr<StreamTest> make_stream_test(const Plan& plan, Session& session,
   switch (kind) {
     case TestKind::write_bandwidth:
     case TestKind::read_bandwidth:
-      if (plan.unregistered) return std::make_unique<UnregisteredStream>(session, kind, size, depth);
-      return std::make_unique<OneSidedStream>(session, kind, size, depth);
+      return std::make_unique<OneSidedStream>(plan, session, size, depth);
     case TestKind::call_rate:
     case TestKind::call_bandwidth:
       return std::make_unique<CallStream>(session, kind, size, depth);
