@@ -292,14 +292,19 @@ void Channel::confirm_pinned() noexcept {
 
 std::error_code Channel::put(Bytes from, const RemoteRegion& to, std::uint64_t offset,
                              Operation& done) noexcept {
-  if (from.size() > inline_limit_) return reach_pinned(IBV_WR_RDMA_WRITE, from, to, offset, done);
-  return put(Slice{const_cast<std::byte*>(from.data()), from.size(), 0}, to, offset, done);
+  const PoolMemory& pool = engine_.pool();
+  const bool is_registered = pool.contains(from);
+  if (from.size() > inline_limit_ && !is_registered)
+    return reach_pinned(IBV_WR_RDMA_WRITE, from, to, offset, done);
+  return put(Slice{const_cast<std::byte*>(from.data()), from.size(), is_registered ? pool.lkey() : 0}, to,
+             offset, done);
 }
 
 std::error_code Channel::get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
                              Operation& done) noexcept {
-  if (!into.empty()) return reach_pinned(IBV_WR_RDMA_READ, into, from, offset, done);
-  return get(Slice{}, from, offset, done);
+  const PoolMemory& pool = engine_.pool();
+  if (!into.empty() && !pool.contains(into)) return reach_pinned(IBV_WR_RDMA_READ, into, from, offset, done);
+  return get(Slice{into.data(), into.size(), pool.lkey()}, from, offset, done);
 }
 
 std::error_code Channel::atomic(ibv_wr_opcode opcode, const Slice& former, const RemoteRegion& at,

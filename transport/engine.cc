@@ -92,7 +92,8 @@ Engine::Engine(asio::io_context* context, Options options)
       large_copies_(*device_, pd_.get(), options_.large_bytes, IBV_ACCESS_REMOTE_READ),
       reads_(device_->kind() == core::DeviceKind::software ? 1 : 2),
       shared_regions_(*device_, pd_.get()),
-      registrations_(*device_, pd_.get(), shared_regions_, options_.kept_registrations),
+      pool_(*device_, pd_.get(), shared_regions_, options_.pool_bytes),
+      registrations_(*device_, pd_.get(), shared_regions_, pool_, options_.kept_registrations),
       queue_pairs_(*device_, pd_.get(), completions_.get(), receives_.get(), queue_pair_options(options_)),
       slots_(options_.peers, sends_per_peer(options_)),
       by_number_(std::bit_ceil(std::size_t{options_.peers} * 4)),
@@ -469,7 +470,8 @@ void Engine::range_came_back() noexcept {
 
 std::size_t Engine::pinned_bytes() const noexcept {
   return receives_.pinned_bytes() + request_sends_.pinned_bytes() + reply_sends_.pinned_bytes() +
-         large_requests_.pinned_bytes() + large_replies_.pinned_bytes() + large_copies_.pinned_bytes();
+         large_requests_.pinned_bytes() + large_replies_.pinned_bytes() + large_copies_.pinned_bytes() +
+         pool_.pinned_bytes();
 }
 
 }  // namespace verbena::transport

@@ -23,6 +23,7 @@
 #include "transport/keep_alive.h"
 #include "transport/large_area.h"
 #include "transport/pinned_operations.h"
+#include "transport/pool_memory.h"
 #include "transport/read_window.h"
 #include "transport/receives.h"
 #include "transport/registrations.h"
@@ -117,6 +118,7 @@ class Engine {
   SharedRegions& shared_regions() noexcept { return shared_regions_; }
   Registrations& registrations() noexcept { return registrations_; }
   PinnedOperations& pinned_operations() noexcept { return pinned_operations_; }
+  PoolMemory& pool() noexcept { return pool_; }
   /// Keeps the receive of the message that is being delivered; nullptr where that doesn't lie in one.
   const std::byte* hold_receive() noexcept;
   void release_receive(const std::byte* receive) noexcept {
@@ -182,6 +184,7 @@ class Engine {
   LargeArea large_copies_;
   ReadWindow reads_;
   SharedRegions shared_regions_;
+  PoolMemory pool_;
   Registrations registrations_;
   PinnedOperations pinned_operations_{registrations_};
   core::QueuePairManager queue_pairs_;

@@ -10,31 +10,42 @@
 
 namespace verbena::transport {
 
-/// A hold on a registration: on a Region's, or on one of the cache. Others may hold the same. Movable.
-/// Thread safety: none; it belongs to its loop, which outlives it.
+/// A hold on a registration: on a Region's, on one of the cache, or on the pool's. Others may hold the same.
+/// Movable. Thread safety: none; it belongs to its loop, which outlives it.
 class Exposure {
  public:
   Exposure() = default;
   explicit Exposure(core::Pin pin) noexcept : pin_(std::move(pin)) {}
+  /// Of memory that is registered as long as its loop lives.
+  explicit Exposure(std::uint32_t key) noexcept : lasting_(key) {}
   explicit Exposure(ReadRight& right) noexcept : right_(&right) { ++right.holders; }
   Exposure(Exposure&& other) noexcept
-      : pin_(std::move(other.pin_)), right_(std::exchange(other.right_, nullptr)) {}
+      : pin_(std::move(other.pin_)),
+        right_(std::exchange(other.right_, nullptr)),
+        lasting_(std::exchange(other.lasting_, 0)) {}
   Exposure& operator=(Exposure&& other) noexcept {
     Exposure taken{std::move(other)};
     std::swap(pin_, taken.pin_);
     std::swap(right_, taken.right_);
+    std::swap(lasting_, taken.lasting_);
     return *this;
   }
   ~Exposure() { end(); }
 
-  explicit operator bool() const noexcept { return right_ != nullptr || static_cast<bool>(pin_); }
+  explicit operator bool() const noexcept {
+    return lasting_ != 0 || right_ != nullptr || static_cast<bool>(pin_);
+  }
   /// The peer's key. Of one that holds something, as the next one.
-  std::uint32_t key() const noexcept { return right_ ? right_->region->rkey : pin_.rkey(); }
+  std::uint32_t key() const noexcept {
+    if (lasting_ != 0) return lasting_;
+    return right_ ? right_->region->rkey : pin_.rkey();
+  }
   /// The Region's registration; nullptr for one of the cache.
   const ibv_mr* region() const noexcept { return right_ ? right_->region.get() : nullptr; }
 
   /// For a peer that has said that it is done, or can't reach anything any more: the registration may stay.
   void end() noexcept {
+    lasting_ = 0;
     pin_.release();
     if (right_) leave();
   }
@@ -47,6 +58,7 @@ class Exposure {
 
   core::Pin pin_;
   ReadRight* right_ = nullptr;
+  std::uint32_t lasting_ = 0;
 };
 
 }  // namespace verbena::transport

@@ -61,6 +61,10 @@ Region Memory::share(std::span<std::byte> bytes, Access access) {
   return region;
 }
 
+Pool& Memory::pool() noexcept {
+  return engine_->pool().face();
+}
+
 Region Memory::share(std::span<const std::byte> bytes, Access access) {
   if (allows(access, Access::local_write)) {
     throw Error(errc::invalid_argument,

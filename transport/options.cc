@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "core/buddy_allocator.h"
 #include "transport/budget.h"
 #include "verbena/error.h"
 
@@ -48,17 +49,18 @@ Budget Options::budget() const {
   budget.large_requests = large_bytes;
   budget.large_replies = large_bytes;
   budget.large_copies = large_bytes;
+  budget.pool = pool_bytes;
   const std::size_t receive_pool = budget.request_receives + budget.reply_receives + budget.release_receives +
                                    budget.control_receives + budget.receive_slack;
   budget.page_rounding = pages(receive_pool) - receive_pool + pages(budget.request_sends) -
                          budget.request_sends + pages(budget.reply_sends) - budget.reply_sends +
-                         3 * (pages(large_bytes) - large_bytes);
+                         3 * (pages(large_bytes) - large_bytes) + pages(pool_bytes) - pool_bytes;
   return budget;
 }
 
 std::size_t Budget::total() const noexcept {
   return request_receives + reply_receives + release_receives + control_receives + receive_slack +
-         request_sends + reply_sends + large_requests + large_replies + large_copies + page_rounding;
+         request_sends + reply_sends + large_requests + large_replies + large_copies + pool + page_rounding;
 }
 
 std::string Budget::to_string() const {
@@ -67,10 +69,11 @@ std::string Budget::to_string() const {
       "{:>12}\n"
       "receive slack     {:>12}\nrequest sends     {:>12}\nreply sends       {:>12}\nlarge requests    "
       "{:>12}\n"
-      "large replies     {:>12}\nlarge copies      {:>12}\npage rounding     {:>12}\ntotal             "
+      "large replies     {:>12}\nlarge copies      {:>12}\npool              {:>12}\npage rounding     "
+      "{:>12}\ntotal             "
       "{:>12} bytes\n",
       request_receives, reply_receives, release_receives, control_receives, receive_slack, request_sends,
-      reply_sends, large_requests, large_replies, large_copies, page_rounding, total());
+      reply_sends, large_requests, large_replies, large_copies, pool, page_rounding, total());
 }
 
 void Options::validate() const {
@@ -81,6 +84,7 @@ void Options::validate() const {
   require("large_depth", large_depth, 1u, 255u);
   require("send_depth", send_depth, 1u, 16384u);
   require("large_bytes", large_bytes, std::size_t{4096}, std::size_t{1} << 40);
+  require("pool_bytes", pool_bytes, std::size_t{0}, core::BuddyAllocator::most_bytes);
   require("ack_timeout_exponent", unsigned{ack_timeout_exponent}, 1u, 31u);
   require("retries", unsigned{retries}, 0u, 6u);
   require("latency_sample", latency_sample, 0u, 1'000'000'000u);

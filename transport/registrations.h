@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Registrations of the program's memory for a loop's operations: of a Region its own, of any other memory
-/// the cache's (core/cache/).
+/// Registrations of the program's memory for a loop's operations: of a Region and of the pool their own, of
+/// any other memory the cache's (core/cache/).
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include "core/cache/device_registrar.h"
 #include "core/cache/registration_cache.h"
 #include "transport/exposure.h"
+#include "transport/pool_memory.h"
 #include "transport/shared_regions.h"
 #include "verbena/error.h"
 
@@ -20,8 +21,9 @@ namespace verbena::transport {
 class Registrations {
  public:
   /// `kept_bytes`: Options::kept_registrations.
-  Registrations(core::Device& device, ibv_pd* pd, SharedRegions& regions, std::size_t kept_bytes) noexcept
-      : registrar_(device, pd), regions_(regions), kept_bytes_(kept_bytes) {}
+  Registrations(core::Device& device, ibv_pd* pd, SharedRegions& regions, const PoolMemory& pool,
+                std::size_t kept_bytes) noexcept
+      : registrar_(device, pd), regions_(regions), pool_(pool), kept_bytes_(kept_bytes) {}
 
   /// For this loop's device, `access` being IBV_ACCESS_…. Empty where it fails: memlock_too_small,
   /// invalid_argument (not mapped, or not with these rights), device_failed. Cost of a hit: a lookup and a
@@ -42,6 +44,7 @@ class Registrations {
 
   core::DeviceRegistrar registrar_;
   SharedRegions& regions_;
+  const PoolMemory& pool_;
   std::size_t kept_bytes_;
   std::unique_ptr<core::RegistrationCache> cache_;
 };

@@ -11,12 +11,6 @@ const std::byte* begin_of(const Registration* registration) {
   return registration->memory.data();
 }
 
-bool holds(const Registration& registration, std::span<const std::byte> bytes) {
-  const std::span<const std::byte> memory = registration.memory.bytes();
-  return bytes.data() >= memory.data() && bytes.size() <= memory.size() &&
-         static_cast<std::size_t>(bytes.data() - memory.data()) <= memory.size() - bytes.size();
-}
-
 }  // namespace
 
 Registration::~Registration() {
@@ -25,6 +19,14 @@ Registration::~Registration() {
   reads->region.reset();
   reads->is_orphaned = true;
   if (reads->holders == 0) delete reads;
+}
+
+bool Registration::holds(std::span<const std::byte> bytes) const noexcept {
+  const std::span<const std::byte> all = memory.bytes();
+  // As numbers: what isn't of one object can't be compared as pointers.
+  const auto offset =
+      reinterpret_cast<std::uintptr_t>(bytes.data()) - reinterpret_cast<std::uintptr_t>(all.data());
+  return !all.empty() && bytes.size() <= all.size() && offset <= all.size() - bytes.size();
 }
 
 void SharedRegions::add(Registration& registration) {
@@ -40,9 +42,9 @@ void SharedRegions::remove(Registration& registration) noexcept {
 
 Registration* SharedRegions::find(std::span<const std::byte> bytes) noexcept {
   if (!device_.lending()) return nullptr;  // other devices make no difference
-  if (last_ && holds(*last_, bytes)) return last_;
+  if (last_ && last_->holds(bytes)) return last_;
   const auto behind = std::ranges::upper_bound(by_address_, bytes.data(), {}, &begin_of);
-  if (behind == by_address_.begin() || !holds(**std::prev(behind), bytes)) return nullptr;
+  if (behind == by_address_.begin() || !(*std::prev(behind))->holds(bytes)) return nullptr;
   return last_ = *std::prev(behind);
 }
 

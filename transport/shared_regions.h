@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/handle.h"
@@ -25,9 +26,13 @@ struct ReadRight {
 /// What a Region holds: the memory, where it is ours, outlives its registrations.
 struct Registration {
   Registration() = default;
+  explicit Registration(core::SharedMemory shared) noexcept : memory(std::move(shared)) {}
   ~Registration();
   Registration(const Registration&) = delete;
   Registration& operator=(const Registration&) = delete;
+
+  /// Whether all of `bytes` lie in its memory.
+  bool holds(std::span<const std::byte> bytes) const noexcept;
 
   core::SharedMemory memory;
   core::Handle<ibv_mr> region;

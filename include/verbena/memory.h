@@ -79,6 +79,8 @@ class Region {
   std::uint32_t remote_key_ = 0;
 };
 
+class Pool;
+
 /// A Loop's memory: `loop.memory()`.
 class Memory {
  public:
@@ -90,6 +92,9 @@ class Memory {
   /// at most.
   Region share(std::span<std::byte> bytes, Access access);
   Region share(std::span<const std::byte> bytes, Access access = Access::remote_read);
+
+  /// The Loop's pool: Options::pool_bytes of registered memory (verbena/pool.h).
+  Pool& pool() noexcept;
 
  private:
   friend class Loop;

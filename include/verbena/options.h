@@ -25,6 +25,7 @@ struct Budget {
   std::size_t large_requests = 0;  ///< large_bytes: where large requests and messages are read to
   std::size_t large_replies = 0;   ///< large_bytes: where large replies are read to
   std::size_t large_copies = 0;    ///< large_bytes: our large replies until the peer has read them
+  std::size_t pool = 0;            ///< pool_bytes
   std::size_t page_rounding = 0;   ///< each pool is a whole number of pages
 
   std::size_t total() const noexcept;
@@ -57,10 +58,14 @@ struct Options {
   /// memory's mapping is noticed.
   std::size_t kept_registrations = std::size_t{64} << 30;
 
+  /// Memory for the program to build messages in: Memory::pool(), verbena/pool.h. A multiple of 2 MiB lies in
+  /// huge pages where the system has some to give.
+  std::size_t pool_bytes = 0;
+
   /// On one host (soft0), a request that is longer than eager_size and lies in a Region that its caller has
-  /// allocated (Memory::allocate) is *lent*: the handler reads the caller's pages where they lie, and nothing
-  /// is copied. Both sides have to want it. A peer that isn't trusted may change the bytes while they are
-  /// read, as it may those of any message in memory that it maps.
+  /// allocated (Memory::allocate), or in its pool, is *lent*: the handler reads the caller's pages where they
+  /// lie, and nothing is copied. Both sides have to want it. A peer that isn't trusted may change the bytes
+  /// while they are read, as it may those of any message in memory that it maps.
   bool lend = true;
 
   /// Never sleep: run() polls for ever. Otherwise it polls `spin` long after the last event, then sleeps

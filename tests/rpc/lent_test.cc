@@ -9,6 +9,7 @@
 
 #include "rpc/calls.h"
 #include "support/child.h"
+#include "verbena/pool.h"
 
 namespace verbena::test {
 namespace {
@@ -106,6 +107,7 @@ class LentTest : public testing::Test {
   static Options options(bool lends) {
     Options chosen = small_options();
     chosen.lend = lends;
+    chosen.pool_bytes = 1 << 20;
     return chosen;
   }
 
@@ -188,6 +190,17 @@ TEST_F(LentTest, ManyAtOnceAreAnsweredEach) {
     std::memcpy(&sum, outcomes[i].reply.data(), sizeof sum);
     EXPECT_EQ(sum, sums[i]);
   }
+}
+
+TEST_F(LentTest, AVectorInThePoolIsLentByConstruction) {
+  std::pmr::vector<std::uint8_t> vector(length, 4, &loop.memory().pool());
+  EXPECT_EQ(call<std::uint64_t>(sum_up, std::as_bytes(std::span{vector})), 4 * length);
+  vector.assign(length, 9);
+  EXPECT_EQ(call<std::uint64_t>(sum_up, std::as_bytes(std::span{vector})), 9 * length);
+  const auto there = call<Counts>(counts);
+  EXPECT_EQ(there.lent, 2U);
+  EXPECT_EQ(there.read, 0U);
+  EXPECT_EQ(loop.statistics().registrations, 0U);
 }
 
 TEST_F(LentTest, MemoryOfOnesOwnIsReadAsEver) {

@@ -15,6 +15,7 @@ TEST(BudgetTest, ALoopPinsWhatItsOptionsSaid) {
     options.call_depth = static_cast<std::uint32_t>(dice.between(1, 50));
     options.large_depth = static_cast<std::uint32_t>(dice.between(1, 20));
     options.large_bytes = dice.between(4096, 100'000);
+    options.pool_bytes = dice.one_in(3) ? 0 : dice.between(1, 100'000);
     const Loop loop{options};
     EXPECT_EQ(loop.pinned_bytes(), options.budget().total()) << options.budget().to_string();
   }
