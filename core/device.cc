@@ -70,6 +70,11 @@ std::string names_in_words() {
 
 }  // namespace
 
+ibv_mr* Device::reg_dmabuf_mr(ibv_pd*, std::uint64_t, std::size_t, std::uint64_t, int, int) {
+  errno = EOPNOTSUPP;
+  return nullptr;
+}
+
 std::vector<DeviceName> list_devices() {
   std::vector<DeviceName> names;
   for (ibv_device* device : HardwareList{}) names.push_back({ibv_get_device_name(device), DeviceKind::hca});

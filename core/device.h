@@ -77,6 +77,11 @@ class Device {
   /// Like reg_mr, for memory that a peer on this host may map: on soft0 one-sided operations on it are a
   /// plain copy by the initiator. On other devices the same as reg_mr.
   virtual ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) = 0;
+  /// Memory of another device, by its dma-buf `fd`: `length` bytes from `offset` on, which work requests and
+  /// peers reach at the addresses from `iova` on. `offset` and `iova` begin equally far into a page. nullptr
+  /// with EOPNOTSUPP where the device, its driver or the kernel can't.
+  virtual ibv_mr* reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova,
+                                int fd, int access);
   /// When this returns 0, no access of a peer touches the memory any more, not even a late one.
   virtual int dereg_mr(ibv_mr* mr) = 0;
   virtual ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) = 0;

@@ -165,22 +165,8 @@ std::string open_files_limit() {
   return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::to_string(limit.rlim_cur) : "a limited number of";
 }
 
-bool pins_memory(std::string_view verb) {
-  return verb.find("reg_mr") != verb.npos || verb.find("shared_mr") != verb.npos;
-}
-
-errc errc_of(std::string_view verb, int error) {
-  switch (error) {
-    case ENOMEM:
-      return pins_memory(verb) ? errc::memlock_too_small : errc::device_failed;
-    case EOPNOTSUPP:
-    case ENOSYS:
-      return errc::not_supported;
-    case EINVAL:
-      return errc::invalid_argument;
-    default:
-      return errc::device_failed;
-  }
+bool registers(std::string_view verb) noexcept {
+  return verb.starts_with("ibv_reg_");
 }
 
 std::string remedy_of(std::string_view verb, int error) {
@@ -189,7 +175,7 @@ std::string remedy_of(std::string_view verb, int error) {
       return fmt::format(
           "; the limit on locked memory is {}: raise it with `ulimit -l unlimited`, or a memlock line in "
           "/etc/security/limits.conf, {}",
-          memlock_limit(), pins_memory(verb) ? "or register less" : "or ask for shallower queues");
+          memlock_limit(), registers(verb) ? "or register less" : "or ask for shallower queues");
     case EMFILE:
       return fmt::format(
           "; this process may have {} files open, and a connection takes one or more: raise the limit with "
@@ -198,7 +184,13 @@ std::string remedy_of(std::string_view verb, int error) {
     case EOPNOTSUPP:
     case ENOSYS:
       return "; the device lacks this verb";
+    case EFAULT:
+      return "; nothing is mapped there, or the mapping lacks the rights that were asked for (before Linux "
+             "6.2, "
+             "memory that may only be read has to be mapped with MAP_PRIVATE)";
     case EACCES:
+      if (registers(verb)) return "; whoever gives that memory out doesn't allow such access";
+      [[fallthrough]];
     case EPERM:
       return "; this user may not open /dev/infiniband/uverbs*, or may not lock memory";
     case EINVAL:
@@ -246,6 +238,23 @@ errc to_errc(ibv_wc_status status) noexcept {
   }
 }
 
+errc to_errc(std::string_view verb, int error) noexcept {
+  switch (error) {
+    case ENOMEM:
+      return registers(verb) ? errc::memlock_too_small : errc::device_failed;
+    case EOPNOTSUPP:
+    case ENOSYS:
+      return errc::not_supported;
+    case EFAULT:
+    case EACCES:
+      return registers(verb) ? errc::invalid_argument : errc::device_failed;
+    case EINVAL:
+      return errc::invalid_argument;
+    default:
+      return errc::device_failed;
+  }
+}
+
 std::string describe(ibv_wc_status status, std::string_view operation, std::string_view peer) {
   return fmt::format("{} to {} failed: {}", operation, peer,
                      completion_category().message(static_cast<int>(status)));
@@ -255,7 +264,7 @@ void throw_verb_error(std::string_view device, std::string_view verb, int error,
   std::string sentence = fmt::format("{} on device {} failed", verb, device);
   if (!details.empty()) sentence += fmt::format(" ({})", details);
   sentence += fmt::format(": {}{}", std::generic_category().message(error), remedy_of(verb, error));
-  throw Error(errc_of(verb, error), std::move(sentence));
+  throw Error(to_errc(verb, error), std::move(sentence));
 }
 
 }  // namespace verbena::core

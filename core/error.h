@@ -16,6 +16,8 @@ namespace verbena::core {
 const std::error_category& completion_category() noexcept;
 /// The errc that a failed completion means to a user.
 errc to_errc(ibv_wc_status status) noexcept;
+/// The errc that errno value `error` of a set-up verb means to a user.
+errc to_errc(std::string_view verb, int error) noexcept;
 /// One sentence: "send to 10.9.0.1:7471 failed: retry exceeded (peer's process is gone or its link is down)
 /// …".
 std::string describe(ibv_wc_status status, std::string_view operation, std::string_view peer);

@@ -59,6 +59,14 @@ class Handle {
   /// Gives the object up to the caller, who destroys it.
   T* release() noexcept { return std::exchange(object_, nullptr); }
 
+  /// Destroys the object now: 0; or the device's errno value, and the object is still there.
+  int destroy() noexcept {
+    if (object_ == nullptr) return 0;
+    const int error = detail::destroy(*device_, object_);
+    if (error == 0) object_ = nullptr;
+    return error;
+  }
+
   void reset() noexcept {
     if (T* object = std::exchange(object_, nullptr)) {
       if (const int error = detail::destroy(*device_, object)) {

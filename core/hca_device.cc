@@ -68,6 +68,11 @@ ibv_mr* HcaDevice::reg_shared_mr(ibv_pd* pd, const SharedRange& range, int acces
   return reg_mr(pd, range.address, range.length, access);
 }
 
+ibv_mr* HcaDevice::reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova,
+                                 int fd, int access) {
+  return ibv_reg_dmabuf_mr(pd, offset, length, iova, fd, access);
+}
+
 int HcaDevice::dereg_mr(ibv_mr* mr) {
   return ibv_dereg_mr(mr);
 }

@@ -30,6 +30,8 @@ class HcaDevice final : public Device {
 
   ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
   ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
+  ibv_mr* reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova, int fd,
+                        int access) override;
   int dereg_mr(ibv_mr* mr) override;
   ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
   int dealloc_mw(ibv_mw* mw) override;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verbena/memory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "core/error.h"
 #include "transport/engine.h"
@@ -19,6 +22,12 @@ int verbs_access(Access access) {
   return flags;
 }
 
+/// Throws where there is no `mr`.
+core::Handle<ibv_mr> checked(core::Device& device, ibv_mr* mr, const char* verb, std::size_t length) {
+  if (!mr) core::throw_verb_error(device.name(), verb, errno, fmt::format("{} bytes", length));
+  return {device, mr};
+}
+
 }  // namespace
 
 Region::Region() noexcept = default;
@@ -26,43 +35,42 @@ Region::Region(Region&&) noexcept = default;
 Region& Region::operator=(Region&&) noexcept = default;
 Region::~Region() = default;
 
+Region::Region(std::unique_ptr<transport::Registration> registration, std::byte* data,
+               std::size_t size) noexcept
+    : registration_(std::move(registration)),
+      data_(data),
+      size_(size),
+      local_key_(registration_->region->lkey),
+      remote_key_(registration_->region->rkey) {}
+
 Slice Region::slice(std::size_t offset, std::size_t length) const noexcept {
-  offset = std::min(offset, bytes_.size());
-  return {bytes_.data() + offset, std::min(length, bytes_.size() - offset), local_key_};
+  offset = std::min(offset, size_);
+  return {data_ + offset, std::min(length, size_ - offset), local_key_};
+}
+
+std::error_code Region::revoke() noexcept {
+  if (!registration_) return {};
+  if (registration_->region.destroy() != 0) return make_error_code(errc::device_failed);
+  local_key_ = remote_key_ = 0;
+  return {};
 }
 
 Region Memory::allocate(std::size_t length, Access access) {
-  Region region;
-  region.registration_ = std::make_unique<transport::Registration>();
-  region.registration_->memory = core::SharedMemory(length);
+  auto registration = std::make_unique<transport::Registration>(core::SharedMemory(length));
   core::Device& device = engine_->device();
-  ibv_mr* mr =
-      device.reg_shared_mr(engine_->pd(), region.registration_->memory.range(), verbs_access(access));
-  if (!mr) core::throw_verb_error(device.name(), "ibv_reg_mr", errno, std::to_string(length) + " bytes");
-  region.registration_->region = {device, mr};
-  engine_->shared_regions().add(*region.registration_);
-  region.bytes_ = region.registration_->memory.bytes().first(length);
-  region.local_key_ = mr->lkey;
-  region.remote_key_ = mr->rkey;
-  return region;
+  ibv_mr* const mr = device.reg_shared_mr(engine_->pd(), registration->memory.range(), verbs_access(access));
+  registration->region = checked(device, mr, "ibv_reg_mr", length);
+  engine_->shared_regions().add(*registration);
+  std::byte* const data = registration->memory.data();
+  return {std::move(registration), data, length};
 }
 
 Region Memory::share(std::span<std::byte> bytes, Access access) {
-  Region region;
-  region.registration_ = std::make_unique<transport::Registration>();
+  auto registration = std::make_unique<transport::Registration>();
   core::Device& device = engine_->device();
-  ibv_mr* mr = device.reg_mr(engine_->pd(), bytes.data(), bytes.size(), verbs_access(access));
-  if (!mr)
-    core::throw_verb_error(device.name(), "ibv_reg_mr", errno, std::to_string(bytes.size()) + " bytes");
-  region.registration_->region = {device, mr};
-  region.bytes_ = bytes;
-  region.local_key_ = mr->lkey;
-  region.remote_key_ = mr->rkey;
-  return region;
-}
-
-Pool& Memory::pool() noexcept {
-  return engine_->pool().face();
+  ibv_mr* const mr = device.reg_mr(engine_->pd(), bytes.data(), bytes.size(), verbs_access(access));
+  registration->region = checked(device, mr, "ibv_reg_mr", bytes.size());
+  return {std::move(registration), bytes.data(), bytes.size()};
 }
 
 Region Memory::share(std::span<const std::byte> bytes, Access access) {
@@ -71,6 +79,21 @@ Region Memory::share(std::span<const std::byte> bytes, Access access) {
                 "read-only memory can't be shared for writing; share it with Access::remote_read");
   }
   return share(std::span(const_cast<std::byte*>(bytes.data()), bytes.size()), access);
+}
+
+Region Memory::share_dmabuf(int fd, std::uint64_t offset, std::size_t length, Access access) {
+  auto registration = std::make_unique<transport::Registration>();
+  core::Device& device = engine_->device();
+  // What lies there has no address here; peers count from the beginning of the dma-buf.
+  ibv_mr* const mr = device.reg_dmabuf_mr(engine_->pd(), offset, length, offset, fd, verbs_access(access));
+  registration->region = checked(device, mr, "ibv_reg_dmabuf_mr", length);
+  Region region{std::move(registration), reinterpret_cast<std::byte*>(offset), length};
+  region.mapped_ = false;
+  return region;
+}
+
+Pool& Memory::pool() noexcept {
+  return engine_->pool().face();
 }
 
 }  // namespace verbena

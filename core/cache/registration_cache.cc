@@ -27,28 +27,13 @@ void push(Entry*& list, Entry& entry) noexcept {
   list = &entry;
 }
 
-errc meaning_of(int error) noexcept {
-  switch (error) {
-    case ENOMEM:
-      return errc::memlock_too_small;
-    case EFAULT:
-    case EINVAL:
-    case EACCES:
-      return errc::invalid_argument;
-    case EOPNOTSUPP:
-      return errc::not_supported;
-    default:
-      return errc::device_failed;
-  }
-}
-
 /// Carries the registrar's errno value to whoever makes a sentence of it.
 class RegistrationCategory final : public std::error_category {
  public:
   const char* name() const noexcept override { return "registration"; }
   std::string message(int error) const override { return std::generic_category().message(error); }
   std::error_condition default_error_condition(int error) const noexcept override {
-    return make_error_condition(meaning_of(error));
+    return make_error_condition(to_errc("ibv_reg_mr", error));
   }
 };
 
