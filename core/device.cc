@@ -5,6 +5,8 @@
 #include <fmt/ranges.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 
 #include "core/error.h"
 #include "core/hca_device.h"
@@ -33,7 +35,22 @@ class HardwareList {
   ibv_device** devices_;
 };
 
+/// So that a child's stores don't take the pages from under what is pinned. Kernels that copy pinned pages
+/// for the child need nothing, and aren't told: ibv_fork_init would take the registered pages from children
+/// all the same. It must come before the first registration.
+void prepare_for_forks() noexcept {
+  static const int error = ibv_is_fork_initialized() == IBV_FORK_DISABLED ? ibv_fork_init() : 0;
+  if (error == 0) return;
+  static const int said = std::fprintf(
+      stderr,
+      "verbena: ibv_fork_init failed (%s), as memory has been registered before: on this kernel a forked "
+      "child may take registered pages from its parent; open a Loop first, or don't fork\n",
+      std::strerror(error));
+  static_cast<void>(said);
+}
+
 std::unique_ptr<Device> open_hardware(ibv_device* device) {
+  prepare_for_forks();
   errno = 0;
   ibv_context* context = ibv_open_device(device);
   if (context == nullptr) {
@@ -54,6 +71,7 @@ bool has_active_port(Device& device) {
 
 std::unique_ptr<Device> open_best() {
   for (ibv_device* candidate : HardwareList{}) {
+    prepare_for_forks();
     if (ibv_context* context = ibv_open_device(candidate)) {
       auto device = std::make_unique<HcaDevice>(context);
       if (has_active_port(*device)) return device;

@@ -23,6 +23,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/fork.h"
+
 namespace verbena::core {
 
 class Lending;
@@ -50,6 +52,10 @@ class Device {
   virtual ~Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
+
+  /// False in a forked child of the process that opened it: there nothing may be done with it, not even to
+  /// destroy what it made (Handle sees to that).
+  bool is_of_this_process() const noexcept { return process_.is_this(); }
 
   virtual std::string_view name() const noexcept = 0;
   virtual DeviceKind kind() const noexcept = 0;
@@ -115,6 +121,9 @@ class Device {
 
  protected:
   Device() = default;
+
+ private:
+  OfProcess process_;
 };
 
 /// Every device of this machine: real ones first, as libibverbs lists them, then `soft0`.

@@ -68,6 +68,9 @@ constexpr const char* message_of(errc code) noexcept {
       return "the object is in a state that doesn't allow that";
     case errc::not_supported:
       return "the device or this build doesn't support that";
+    case errc::other_process:
+      return "the object belongs to the process that this one was forked from; open one of its own after "
+             "fork";
   }
   return "unknown error";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// The one owner of verbs objects: destroys through the device that made the object. Members of a class stand
-/// in creation order, so that destruction is the reverse. A destroy that fails is logged, never thrown.
+/// in creation order, so that destruction is the reverse. A destroy that fails is logged, never thrown. In a
+/// forked child the objects are its parent's, and stay.
 #pragma once
 
 #include <type_traits>
@@ -55,6 +56,8 @@ class Handle {
   T* get() const noexcept { return object_; }
   T* operator->() const noexcept { return object_; }
   explicit operator bool() const noexcept { return object_ != nullptr; }
+  /// Of a handle that holds something.
+  bool is_of_this_process() const noexcept { return device_->is_of_this_process(); }
 
   /// Gives the object up to the caller, who destroys it.
   T* release() noexcept { return std::exchange(object_, nullptr); }
@@ -69,6 +72,7 @@ class Handle {
 
   void reset() noexcept {
     if (T* object = std::exchange(object_, nullptr)) {
+      if (!device_->is_of_this_process()) return;
       if (const int error = detail::destroy(*device_, object)) {
         detail::report_failed_destroy(*device_, kind(), error);
       }

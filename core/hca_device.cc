@@ -17,13 +17,20 @@ bool is_ipv4_mapped(const ibv_gid& gid) {
 
 }  // namespace
 
-HcaDevice::HcaDevice(ibv_context* context) : context_(context), name_(ibv_get_device_name(context->device)) {
+HcaDevice::HcaDevice(ibv_context* context)
+    : context_(context),
+      commands_(context->cmd_fd),
+      events_(context->async_fd),
+      name_(ibv_get_device_name(context->device)) {
   constexpr std::uint32_t softroce_vendor = 0xffffff;  // RXE_VENDOR_ID of Linux: no vendor's number
   ibv_device_attr attr{};
   is_softroce_ = query_device(attr) == 0 && attr.vendor_id == softroce_vendor;
 }
 
 HcaDevice::~HcaDevice() {
+  if (!is_of_this_process()) return;
+  commands_ = {};  // first, as its numbers may be another's then
+  events_ = {};
   ibv_close_device(context_);
 }
 

@@ -59,6 +59,8 @@ class HcaDevice final : public Device {
 
  private:
   ibv_context* context_;
+  ClosedInChildren commands_;
+  ClosedInChildren events_;
   std::string name_;
   bool is_softroce_ = false;
 };

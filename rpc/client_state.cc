@@ -84,6 +84,7 @@ void ClientState::close() noexcept {
 }
 
 [[gnu::cold]] std::error_code ClientState::why_no_slot() noexcept {
+  if (connection_.is_parents()) return make_error_code(errc::other_process);
   if (!connection_.is_open()) return make_error_code(errc::connection_lost);
   ++loop_.engine().statistics().overloaded;
   return make_error_code(errc::overloaded);
@@ -95,7 +96,8 @@ std::error_code ClientState::submit(std::uint32_t slot, MethodId method, Bytes r
   const bool is_ours = channel_ && channel_->serial() == serial_;
   const errc error = is_ours
                          ? channel_->send_request({slot, call.generation, method, call.window}, request, more)
-                         : errc::connection_lost;
+                     : connection_.is_parents() ? errc::other_process
+                                                : errc::connection_lost;
   if (error != errc{}) [[unlikely]] {
     call.handler.drop();
     call.reply_into = {};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verbena/server_group.h"
+#include "core/fork.h"
 
 #include <exception>
 #include <future>
@@ -7,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/fork.h"
 #include "verbena/address.h"
 #include "verbena/error.h"
 #include "verbena/loop.h"
@@ -65,6 +67,7 @@ class GroupState {
   GroupState& operator=(const GroupState&) = delete;
 
   const std::vector<Running>& running() const noexcept { return running_; }
+  bool is_of_this_process() const noexcept { return process_.is_this(); }
 
  private:
   // Waits until it runs: the set-ups come one after the other, and a failure is told at once.
@@ -82,6 +85,7 @@ class GroupState {
     threads_.clear();
   }
 
+  core::OfProcess process_;
   const Options options_;
   const Handler<void(Server&)> set_up_;
   std::vector<Running> running_;
@@ -91,7 +95,10 @@ class GroupState {
 ServerGroup::ServerGroup(std::size_t loops, Options options, std::string_view address,
                          Handler<void(Server&)> set_up)
     : state_(std::make_unique<GroupState>(loops, std::move(options), address, std::move(set_up))) {}
-ServerGroup::~ServerGroup() = default;
+// In a forked child there are none of its threads.
+ServerGroup::~ServerGroup() {
+  if (state_ && !state_->is_of_this_process()) static_cast<void>(state_.release());
+}
 ServerGroup::ServerGroup(ServerGroup&&) noexcept = default;
 
 std::uint16_t ServerGroup::port() const noexcept {

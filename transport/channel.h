@@ -154,6 +154,8 @@ class Channel {
   /// close() was called: what was queued still leaves, but its handlers aren't run any more.
   bool is_closing() const noexcept { return linger_until_ != 0; }
   std::uint32_t serial() const noexcept { return serial_; }
+  /// In a forked child, inside fork(): nobody reaches it any more.
+  void leave_to_parent() noexcept { ++serial_; }
   std::uint32_t index() const noexcept { return index_; }
   Engine& engine() noexcept { return engine_; }
   const std::string& peer_name() const noexcept { return peer_name_; }

@@ -36,9 +36,13 @@ CmEvent copy(const rdma_cm_event& event) {
 
 // The descriptor is a duplicate: Asio closes that one, rdma_cm its own.
 CmLink::CmLink(boost::asio::io_context& context, rdma_event_channel* channel)
-    : channel_(channel), descriptor_(context, ::dup(channel->fd)), timer_(context) {}
+    : channel_(channel),
+      descriptor_(context, ::dup(channel->fd)),
+      marks_{core::ClosedInChildren{channel->fd}, core::ClosedInChildren{descriptor_.native_handle()}},
+      timer_(context) {}
 
 CmLink::~CmLink() {
+  for (core::ClosedInChildren& mark : marks_) mark = {};  // before they are closed
   boost::system::error_code ignored;
   descriptor_.close(ignored);
   if (id_) rdma_destroy_id(id_);

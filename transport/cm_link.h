@@ -16,6 +16,8 @@
 #include <span>
 #include <string>
 
+#include "core/fork.h"
+
 namespace verbena::transport {
 
 /// A copy of rdma_cm's event, which has been acknowledged.
@@ -57,6 +59,7 @@ class CmLink : public std::enable_shared_from_this<CmLink> {
   rdma_event_channel* channel_;
   rdma_cm_id* id_ = nullptr;
   boost::asio::posix::stream_descriptor descriptor_;
+  core::ClosedInChildren marks_[2];  // of the channel's descriptor and its duplicate
   boost::asio::steady_timer timer_;
   Handler handler_;
 };

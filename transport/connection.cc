@@ -34,6 +34,15 @@ inline transport::Channel* Connection::current() const noexcept {
   return channel_ && channel_->serial() == serial_ ? channel_ : nullptr;
 }
 
+// Of a handle that has no channel any more.
+[[gnu::cold]] std::error_code Connection::why_not() const noexcept {
+  return make_error_code(is_parents() ? errc::other_process : errc::connection_lost);
+}
+
+bool Connection::is_parents() const noexcept {
+  return channel_ && !channel_->engine().is_of_this_process();
+}
+
 transport::Channel* Connection::channel() const noexcept {
   transport::Channel* own = current();
   return own && own->is_open() ? own : nullptr;
@@ -56,29 +65,29 @@ void Connection::close() noexcept {
 
 std::error_code Connection::send(std::span<const std::byte> bytes, Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->send_message(bytes, &done) : make_error_code(errc::connection_lost);
+  return open ? open->send_message(bytes, &done) : why_not();
 }
 
 std::error_code Connection::send(std::span<const std::byte> bytes) noexcept {
   transport::Channel* open = current();
-  return open ? open->send_message(bytes, nullptr) : make_error_code(errc::connection_lost);
+  return open ? open->send_message(bytes, nullptr) : why_not();
 }
 
 std::error_code Connection::send(std::span<const Slice> pieces, Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->send_pieces(pieces, done) : make_error_code(errc::connection_lost);
+  return open ? open->send_pieces(pieces, done) : why_not();
 }
 
 std::error_code Connection::put(const Slice& from, const RemoteRegion& to, std::uint64_t offset,
                                 Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->put(from, to, offset, done) : make_error_code(errc::connection_lost);
+  return open ? open->put(from, to, offset, done) : why_not();
 }
 
 std::error_code Connection::get(const Slice& into, const RemoteRegion& from, std::uint64_t offset,
                                 Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->get(into, from, offset, done) : make_error_code(errc::connection_lost);
+  return open ? open->get(into, from, offset, done) : why_not();
 }
 
 std::error_code Connection::put(std::span<const std::byte> from, const RemoteRegion& to, std::uint64_t offset,
@@ -105,7 +114,7 @@ bool is_word(const Slice& former, const RemoteRegion& at, std::uint64_t offset) 
 std::error_code Connection::fetch_add(const Slice& former, const RemoteRegion& at, std::uint64_t offset,
                                       std::uint64_t add, Operation& done) noexcept {
   transport::Channel* open = current();
-  if (!open) return make_error_code(errc::connection_lost);
+  if (!open) return why_not();
   if (!is_word(former, at, offset)) return make_error_code(errc::invalid_argument);
   return open->atomic(IBV_WR_ATOMIC_FETCH_AND_ADD, former, at, offset, add, 0, done);
 }
@@ -114,7 +123,7 @@ std::error_code Connection::compare_swap(const Slice& former, const RemoteRegion
                                          std::uint64_t expected, std::uint64_t desired,
                                          Operation& done) noexcept {
   transport::Channel* open = current();
-  if (!open) return make_error_code(errc::connection_lost);
+  if (!open) return why_not();
   if (!is_word(former, at, offset)) return make_error_code(errc::invalid_argument);
   return open->atomic(IBV_WR_ATOMIC_CMP_AND_SWP, former, at, offset, expected, desired, done);
 }
@@ -140,7 +149,10 @@ std::string Connection::explain(std::size_t bytes) const {
 Listener::Listener() noexcept = default;
 Listener::Listener(Listener&&) noexcept = default;
 Listener& Listener::operator=(Listener&&) noexcept = default;
-Listener::~Listener() = default;
+// In a forked child the socket, and what Asio knows of it, are the parent's.
+Listener::~Listener() {
+  if (state_ && !state_->is_of_this_process()) static_cast<void>(state_.release());
+}
 Listener::Listener(std::unique_ptr<transport::ListenerState> state) noexcept : state_(std::move(state)) {}
 std::uint16_t Listener::port() const noexcept {
   return state_ ? state_->port() : 0;
@@ -164,12 +176,14 @@ void check_device(Loop& loop, const Address& address) {
 }  // namespace
 
 Listener listen(Loop& loop, std::string_view text, Handler<void(Connection)> on_connection) {
+  loop.engine().require_this_process();
   const Address address = Address::parse(text);
   check_device(loop, address);
   return Listener(transport::listen_for_peers(loop.engine(), address, std::move(on_connection)));
 }
 
 void connect(Loop& loop, std::string_view text, Handler<void(const Error*, Connection)> done) {
+  loop.engine().require_this_process();
   const Address address = Address::parse(text);
   check_device(loop, address);
   transport::connect_to_peer(loop.engine(), address, std::move(done));

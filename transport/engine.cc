@@ -128,6 +128,19 @@ Engine::~Engine() {
   for (const auto& channel : channels_) channel->lifeline.reset();  // it is the io_context's
 }
 
+// What hands out handles on channels compares serials: from here on all of them are out of date.
+void Engine::leave_to_parent() noexcept {
+  for (const auto& channel : channels_) channel->leave_to_parent();
+  dirty_count_ = 0;
+  inbox_->leave_to_parent();
+}
+
+void Engine::throw_of_other_process() {
+  throw Error(errc::other_process,
+              "this Loop, and all that belongs to it, is that of the process that this one was forked from; "
+              "open a Loop after fork, or exec");
+}
+
 asio::io_context& Engine::context() noexcept {
   return asio_->context;
 }
@@ -138,6 +151,7 @@ std::shared_ptr<const bool> Engine::alive() const noexcept {
 // ---- Turning ----
 
 std::size_t Engine::turn() {
+  require_this_process();
   assert(!turning_ && "a handler must not turn its own loop");
   turning_ = true;
   ++statistics_.turns;

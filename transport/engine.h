@@ -15,6 +15,7 @@
 #include "core/buffer_pool.h"
 #include "core/completion_queue.h"
 #include "core/device.h"
+#include "core/fork.h"
 #include "core/handle.h"
 #include "core/queue_pair_manager.h"
 #include "transport/channel.h"
@@ -134,6 +135,14 @@ class Engine {
   void try_again_soon() noexcept { try_again_ = true; }
   std::size_t pinned_bytes() const noexcept;
 
+  // ---- Forked children ----
+  bool is_of_this_process() const noexcept { return device_->is_of_this_process(); }
+  /// Throws Error (other_process) in a forked child.
+  void require_this_process() const {
+    if (!is_of_this_process()) [[unlikely]]
+      throw_of_other_process();
+  }
+
   // ---- The rest ----
   core::Device& device() noexcept { return *device_; }
   /// A read is done when an operation behind it is: Device::may_misreport_reads().
@@ -155,6 +164,8 @@ class Engine {
 
  private:
   struct Asio;
+  void leave_to_parent() noexcept;
+  [[noreturn]] static void throw_of_other_process();
   void flush_dirty() noexcept;
   void take(const ibv_wc& completion);
   void take_message(const ibv_wc& completion);
@@ -220,6 +231,8 @@ class Engine {
   std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
   std::unique_ptr<Asio> asio_;
   std::unique_ptr<Observer> observer_;  // null: not observable
+  core::ForkNotice fork_notice_{[](void* self) noexcept { static_cast<Engine*>(self)->leave_to_parent(); },
+                                this};
 };
 
 }  // namespace verbena::transport

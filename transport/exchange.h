@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "core/fork.h"
 #include "verbena/address.h"
 #include "verbena/connection.h"
 
@@ -19,6 +20,10 @@ class ListenerState {
  public:
   virtual ~ListenerState() = default;
   virtual std::uint16_t port() const noexcept = 0;
+  bool is_of_this_process() const noexcept { return process_.is_this(); }
+
+ private:
+  core::OfProcess process_;
 };
 
 using Accept = Handler<void(Connection)>;

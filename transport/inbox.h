@@ -38,6 +38,10 @@ class Inbox {
   bool sleep() noexcept;
   /// Destroys what waits; nothing can be posted any more.
   void close() noexcept;
+  /// In a forked child, inside fork(): as closed, and what waits is left alone.
+  void leave_to_parent() noexcept {
+    head_.store(&closed_, std::memory_order_relaxed);
+  }  // there is one thread
   int descriptor() const noexcept { return descriptor_; }
   void consume_event() noexcept;
 

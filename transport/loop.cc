@@ -11,7 +11,10 @@ Loop::Loop(Options options)
     : engine_(std::make_unique<transport::Engine>(nullptr, std::move(options))), memory_(*engine_) {}
 Loop::Loop(boost::asio::io_context& context, Options options)
     : engine_(std::make_unique<transport::Engine>(&context, std::move(options))), memory_(*engine_) {}
-Loop::~Loop() = default;
+// A forked child leaves its parent's engine as it is: ending it would say goodbye in the parent's name.
+Loop::~Loop() {
+  if (!engine_->is_of_this_process()) static_cast<void>(engine_.release());
+}
 
 std::size_t Loop::poll() {
   return engine_->poll();

@@ -50,12 +50,15 @@ Slice Region::slice(std::size_t offset, std::size_t length) const noexcept {
 
 std::error_code Region::revoke() noexcept {
   if (!registration_) return {};
+  if (registration_->region && !registration_->region.is_of_this_process())
+    return make_error_code(errc::other_process);
   if (registration_->region.destroy() != 0) return make_error_code(errc::device_failed);
   local_key_ = remote_key_ = 0;
   return {};
 }
 
 Region Memory::allocate(std::size_t length, Access access) {
+  engine_->require_this_process();
   auto registration = std::make_unique<transport::Registration>(core::SharedMemory(length));
   core::Device& device = engine_->device();
   ibv_mr* const mr = device.reg_shared_mr(engine_->pd(), registration->memory.range(), verbs_access(access));
@@ -66,6 +69,7 @@ Region Memory::allocate(std::size_t length, Access access) {
 }
 
 Region Memory::share(std::span<std::byte> bytes, Access access) {
+  engine_->require_this_process();
   auto registration = std::make_unique<transport::Registration>();
   core::Device& device = engine_->device();
   ibv_mr* const mr = device.reg_mr(engine_->pd(), bytes.data(), bytes.size(), verbs_access(access));
@@ -82,6 +86,7 @@ Region Memory::share(std::span<const std::byte> bytes, Access access) {
 }
 
 Region Memory::share_dmabuf(int fd, std::uint64_t offset, std::size_t length, Access access) {
+  engine_->require_this_process();
   auto registration = std::make_unique<transport::Registration>();
   core::Device& device = engine_->device();
   // What lies there has no address here; peers count from the beginning of the dma-buf.

@@ -34,12 +34,20 @@ PoolMemory::PoolMemory(core::Device& device, ibv_pd* pd, SharedRegions& regions,
 }
 
 std::byte* PoolMemory::take(std::size_t length) noexcept {
+  // The memory is shared with the parent, whose books say what is free.
+  if (!process_.is_this()) [[unlikely]]
+    return nullptr;
   const std::optional<std::size_t> offset = blocks_.take(length);
   if (!offset) [[unlikely]] {
     ++exhausted_;
     return nullptr;
   }
   return registration_.memory.data() + *offset;
+}
+
+void PoolMemory::require_this_process() const {
+  if (process_.is_this()) return;
+  throw Error(errc::other_process, "the pool is that of the process that this one was forked from");
 }
 
 void PoolMemory::give(std::byte* block) noexcept {
@@ -82,6 +90,7 @@ void* Pool::do_allocate(std::size_t bytes, std::size_t alignment) {
                             core::page_size(), alignment));
   }
   if (std::byte* block = take(std::max(bytes, alignment))) return block;
+  memory_->require_this_process();
   const Figures now = figures();
   throw Error(errc::no_buffer,
               fmt::format("the pool has no block of {} bytes left: {} of its {} are in use; raise "

@@ -8,6 +8,7 @@
 
 #include "core/buddy_allocator.h"
 #include "core/device.h"
+#include "core/fork.h"
 #include "transport/shared_regions.h"
 #include "verbena/pool.h"
 
@@ -23,6 +24,8 @@ class PoolMemory {
 
   std::byte* take(std::size_t length) noexcept;
   void give(std::byte* block) noexcept;
+  /// Throws Error (other_process) in a forked child.
+  void require_this_process() const;
   bool contains(std::span<const std::byte> bytes) const noexcept;
 
   std::uint32_t lkey() const noexcept { return registration_.region ? registration_.region->lkey : 0; }
@@ -34,6 +37,7 @@ class PoolMemory {
 
  private:
   Registration registration_;
+  core::OfProcess process_;
   core::BuddyAllocator blocks_;
   std::uint64_t exhausted_ = 0;
   Pool face_{*this};

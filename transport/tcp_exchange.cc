@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/fork.h"
 #include "transport/meeting.h"
 
 namespace verbena::transport {
@@ -54,12 +55,12 @@ class TcpMeeting : public Meeting {
   void hand_over_socket(const std::string& peer) {
     if (!channel_lives()) return;
     Channel& channel = *channel_;
-    auto socket = std::make_shared<tcp::socket>(std::move(socket_));
+    const auto lifeline = std::make_shared<Lifeline>(std::move(socket_));
+    const std::shared_ptr<tcp::socket> socket(lifeline, &lifeline->socket);
     auto byte = std::make_shared<char>();
     channel.lifeline = socket;
-    channel.close_lifeline = [weak = std::weak_ptr(socket)] {
-      error_code ignored;
-      if (const auto open = weak.lock()) open->close(ignored);
+    channel.close_lifeline = [weak = std::weak_ptr(lifeline)] {
+      if (const auto open = weak.lock()) open->close();
     };
     socket->async_read_some(asio::buffer(byte.get(), 1),
                             [engine = &engine_, &channel, serial = serial_, peer, byte,
@@ -70,6 +71,19 @@ class TcpMeeting : public Meeting {
                               end_of_peer(*engine, channel, serial, peer);
                             });
   }
+
+  /// The socket while the connection lives. A forked child doesn't keep it, so that it ends with this
+  /// process.
+  struct Lifeline {
+    explicit Lifeline(tcp::socket taken) : socket(std::move(taken)), mark(socket.native_handle()) {}
+    void close() {
+      mark = {};
+      error_code ignored;
+      socket.close(ignored);
+    }
+    tcp::socket socket;
+    core::ClosedInChildren mark;
+  };
 
   tcp::socket socket_;
   std::array<std::byte, hello_size> in_{};
@@ -187,6 +201,7 @@ class TcpListener final : public ListenerState {
     }
     acceptor_.bind(endpoint);
     acceptor_.listen();
+    mark_ = core::ClosedInChildren(acceptor_.native_handle());
     keep_spare();
     next();
   }
@@ -230,6 +245,7 @@ class TcpListener final : public ListenerState {
 
   Engine& engine_;
   tcp::acceptor acceptor_;
+  core::ClosedInChildren mark_;
   tcp::socket spare_;
   asio::steady_timer timer_;
   std::shared_ptr<Accept> accept_;

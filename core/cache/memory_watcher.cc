@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 #include <system_error>
 
 #include "core/monotonic_ns.h"
@@ -65,6 +66,7 @@ MemoryWatcher::MemoryWatcher(Experiment experiment) : experiment_(experiment) {
     monitor_ = std::thread{[this] { run(); }};
   } catch (const std::system_error& error) {
     why_not_ = refusal("starting a thread", error.code().value());
+    mark_ = {};
     close(userfault_);
     userfault_ = -1;
   }
@@ -77,6 +79,7 @@ MemoryWatcher::~MemoryWatcher() {
     monitor_.join();
   }
   // Whoever is still held by the kernel is let go by this.
+  mark_ = {};
   if (userfault_ >= 0) close(userfault_);
   if (stop_ >= 0) close(stop_);
 }
@@ -100,6 +103,7 @@ bool MemoryWatcher::open() noexcept {
     return false;
   }
   userfault_ = descriptor;
+  mark_ = ClosedInChildren{descriptor};
   return true;
 }
 
@@ -247,10 +251,19 @@ void MemoryWatcher::tell_listeners() noexcept {
 }
 
 MemoryWatcher& process_watcher() {
-  // Never destroyed: until the process ends, somebody has to read events. And closing wouldn't stop the
-  // kernel from waiting for that while a forked child has the descriptor, too.
-  static MemoryWatcher& watcher = *new MemoryWatcher;
-  return watcher;
+  // Never destroyed: until the process ends, somebody has to read events. No lock: a fork might leave it
+  // taken in the child.
+  static std::atomic<MemoryWatcher*> shared{nullptr};
+  // Acquire, against the exchange's release: the watcher was constructed.
+  MemoryWatcher* known = shared.load(std::memory_order_acquire);
+  while (known == nullptr || !known->is_of_this_process()) {
+    auto made = std::make_unique<MemoryWatcher>();
+    if (shared.compare_exchange_strong(known, made.get(), std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+      return *made.release();
+    }
+  }
+  return *known;
 }
 
 }  // namespace verbena::core

@@ -67,6 +67,7 @@
 #include <thread>
 
 #include "core/cache/address_range.h"
+#include "core/fork.h"
 #include "core/soft/spin_lock.h"
 
 namespace verbena::core {
@@ -112,6 +113,8 @@ class MemoryWatcher {
   MemoryWatcher(const MemoryWatcher&) = delete;
   MemoryWatcher& operator=(const MemoryWatcher&) = delete;
 
+  /// False in a forked child of the process that made it: nothing of what it says holds there.
+  bool is_of_this_process() const noexcept { return process_.is_this(); }
   /// False where the kernel refuses userfaultfd; then nothing can be cached.
   bool works() const noexcept { return userfault_ >= 0; }
   /// Why it doesn't work, in words; empty if it does.
@@ -158,7 +161,9 @@ class MemoryWatcher {
 
   alignas(64) Experiment experiment_;
   std::string why_not_;
+  OfProcess process_;
   int userfault_ = -1;
+  ClosedInChildren mark_;  // of userfault_
   int stop_ = -1;
   std::mutex watching_;                   // orders watch and unwatch; never taken by the monitor
   soft::SpinLock listeners_lock_;         // after watching_, before a listener's own
@@ -169,7 +174,8 @@ class MemoryWatcher {
   std::thread monitor_;
 };
 
-/// This process's watcher, made when it is first asked for, and there until the process ends.
+/// This process's watcher, made when it is first asked for, and there until the process ends. A forked child
+/// gets one of its own. Throws std::bad_alloc.
 MemoryWatcher& process_watcher();
 
 }  // namespace verbena::core

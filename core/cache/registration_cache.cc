@@ -71,6 +71,7 @@ RegistrationCache::RegistrationCache(Registrar& registrar, MemoryWatcher& watche
 }
 
 RegistrationCache::~RegistrationCache() {
+  if (!watcher_.is_of_this_process()) return;
   watcher_.unsubscribe(*this);
   Entry* unused = nullptr;
   {
@@ -86,6 +87,8 @@ RegistrationCache::~RegistrationCache() {
 Pin RegistrationCache::acquire(const void* address, std::size_t length, int access) {
   std::error_code error;
   Pin pin = acquire(address, length, access, error);
+  if (error == errc::other_process)
+    throw Error(errc::other_process, "this registration cache is the parent's: make one after fork");
   if (error) {
     throw_verb_error(registrar_.name(), "ibv_reg_mr", error.value(),
                      fmt::format("{} bytes at {}, access {:#x}", length, address, access));
@@ -109,6 +112,10 @@ Pin RegistrationCache::acquire(const void* address, std::size_t length, int acce
 }
 
 Pin RegistrationCache::acquire_slowly(AddressRange range, int access, std::error_code& error) noexcept {
+  if (!watcher_.is_of_this_process()) {  // before any lock, which may be taken for ever here
+    error = make_error_code(errc::other_process);
+    return {};
+  }
   reap();
   error.clear();
   if (range.end <= range.begin || range.pages().end <= range.begin) return fail(EINVAL, error);
@@ -443,6 +450,7 @@ void RegistrationCache::drop_locked(AddressRange range, std::uint64_t& counter, 
 
 /// Finishes what the monitor has dropped, which may not do that itself.
 void RegistrationCache::reap() noexcept {
+  if (!watcher_.is_of_this_process()) return;
   if (!reapable_.load(std::memory_order_relaxed)) return;  // a hint: the list is read under the lock
   Entry* list = nullptr;
   {
@@ -455,6 +463,7 @@ void RegistrationCache::reap() noexcept {
 
 /// Finishes retired entries that nobody holds.
 void RegistrationCache::finish(Entry* list) noexcept {
+  if (!watcher_.is_of_this_process()) return;  // the parent's registrations stay
   while (list != nullptr) {
     Entry& entry = *std::exchange(list, list->next);
     deregister(entry);
@@ -511,6 +520,7 @@ void Pin::revoke_for_all() noexcept {
 }
 
 void RegistrationCache::forget(const void* address, std::size_t length) noexcept {
+  if (!watcher_.is_of_this_process()) return;
   Entry* unused = nullptr;
   {
     const std::lock_guard lock{lock_};

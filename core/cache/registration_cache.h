@@ -77,7 +77,7 @@ class Pin {
 
 /// Thread safety: every call may be made from any thread; hits of different ranges share no line that is
 /// written. Calls to the registrar are made one at a time for registering. No pin may be left when it is
-/// destroyed. A forked child may use neither the cache nor its pins.
+/// destroyed. In a forked child it gives out nothing (other_process), and its pins hold nothing.
 class RegistrationCache final : private MemoryWatcher::Listener {
  public:
   struct Options {
@@ -120,7 +120,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   /// A registration that covers `length` bytes at `address` with at least `access` (IBV_ACCESS_…), of the
   /// memory that is mapped there now. Cost of a hit: that of acquire_early and one short system call.
   /// Throws Error: memlock_too_small with the limit and the remedy, invalid_argument (nothing mapped there,
-  /// rights that the mapping lacks, no bytes), device_failed.
+  /// rights that the mapping lacks, no bytes), device_failed, other_process (in a forked child).
   Pin acquire(const void* address, std::size_t length, int access);
   /// The same; where it fails, the Pin is empty and `error` is set.
   Pin acquire(const void* address, std::size_t length, int access, std::error_code& error) noexcept;
@@ -187,7 +187,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
 
   /// The fast path of a lookup: L2 and L3.
   Entry* hold(AddressRange range, int access) noexcept {
-    if (watcher_.busy() || range.end <= range.begin) [[unlikely]]
+    if (watcher_.busy() || range.end <= range.begin || !watcher_.is_of_this_process()) [[unlikely]]
       return nullptr;
     Entry* const entry = hints_.hold(range, access);
     if (entry == nullptr) [[unlikely]]

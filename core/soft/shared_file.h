@@ -9,25 +9,34 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/fork.h"
+
 namespace verbena::core::soft {
 
+/// A forked child doesn't keep it.
 class Descriptor {
  public:
   Descriptor() = default;
-  explicit Descriptor(int fd) noexcept : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  explicit Descriptor(int fd) noexcept : fd_(fd), mark_(fd) {}
+  Descriptor(Descriptor&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), mark_(std::move(other.mark_)), process_(other.process_) {}
   Descriptor& operator=(Descriptor&& other) noexcept {
     std::swap(fd_, other.fd_);
+    std::swap(mark_, other.mark_);
+    std::swap(process_, other.process_);
     return *this;
   }
   ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
+    mark_ = {};  // first
+    if (fd_ >= 0 && process_.is_this()) ::close(fd_);
   }
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
 
  private:
   int fd_ = -1;
+  ClosedInChildren mark_;
+  OfProcess process_;
 };
 
 class Mapping {

@@ -26,7 +26,8 @@ class ListenerState;
 /// All of it never throws and never allocates. An error that is *returned* means that nothing was started and
 /// that `done` will not run; `no_credit` and `overloaded` pass with the next turns of the loop. Errors that
 /// complete an operation: connection_lost, retry_exceeded, remote_access, flushed … ; the connection is then
-/// dead. What is sent within one turn leaves at its end, under one doorbell. Thread: its Loop's.
+/// dead. In a forked child all of it says other_process. What is sent within one turn leaves at its end,
+/// under one doorbell. Thread: its Loop's.
 class Connection {
  public:
   Connection() noexcept = default;
@@ -86,9 +87,12 @@ class Connection {
   Connection(transport::Channel& channel, std::uint32_t serial) noexcept
       : channel_(&channel), serial_(serial) {}
   transport::Channel* channel() const noexcept;
+  /// In a forked child: it is the parent's.
+  bool is_parents() const noexcept;
 
  private:
   transport::Channel* current() const noexcept;
+  std::error_code why_not() const noexcept;
 
   transport::Channel* channel_ = nullptr;
   std::uint32_t serial_ = 0;  // tells a channel from its successor in the same place

@@ -47,6 +47,7 @@ enum class errc {
   invalid_argument = 300,
   invalid_state,
   not_supported,
+  other_process,  ///< the object is that of the process that this one was forked from; open one here
 };
 
 /// What a failed operation takes with it.
