@@ -43,6 +43,17 @@ void Client::cancel(Ticket ticket) noexcept {
   if (state_) state_->cancel(ticket);
 }
 
+Canceller::Canceller(ClientState& state, Ticket ticket) noexcept
+    : alive_(state.alive()), state_(&state), ticket_(ticket) {}
+
+void Canceller::operator()() const noexcept {
+  if (alive_ && *alive_) state_->cancel(ticket_);
+}
+
+Canceller Client::canceller(Ticket ticket) const noexcept {
+  return state_ ? Canceller(*state_, ticket) : Canceller();
+}
+
 std::error_code Client::submit(const Pending& pending, MethodId method, Bytes request,
                                std::span<const Bytes> more, std::chrono::nanoseconds deadline) noexcept {
   return state_->submit(pending.slot, method, request, more, deadline);

@@ -47,6 +47,8 @@ class ClientState {
   void consumed(Ticket ticket, std::uint32_t parts) noexcept;
   void cancel(Ticket ticket) noexcept;
 
+  /// False from its end on.
+  std::shared_ptr<const bool> alive() const noexcept { return alive_; }
   std::size_t in_flight() const noexcept { return in_flight_; }
   Connection& connection() noexcept { return connection_; }
   Loop& loop() noexcept { return loop_; }

@@ -3,7 +3,7 @@
 ///
 /// Handlers run in the loop's thread, through their associated executor where they have another than
 /// `loop.context()`, and never inside the call that started them. An error that the plain form returns
-/// arrives here through the handler as well.
+/// arrives here through the handler as well. A call's cancellation slot is honoured: cancellation.h.
 #pragma once
 
 #include <utility>  // before Boost 1.74's awaitable.hpp, which forgets it
@@ -18,6 +18,7 @@
 #include <memory>
 #include <vector>
 
+#include "verbena/cancellation.h"
 #include "verbena/connection.h"
 #include "verbena/rpc.h"
 
@@ -120,11 +121,16 @@ auto async_call(Client& client, MethodId method, Bytes request, Token&& token,
         Loop& loop = client.loop();
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto done = [&loop, shared](std::error_code error, Bytes reply) {
+          detail::leave_slot(*shared);
           verbena::detail::deliver(loop, std::move(*shared), exception_of(error),
                                    std::vector<std::byte>(reply.begin(), reply.end()));
         };
-        if (const std::error_code error = client.call(method, request, done, deadline)) {
+        Ticket ticket;
+        const CallOptions options{.deadline = deadline, .ticket = &ticket};
+        if (const std::error_code error = client.call(method, request, done, options)) {
           boost::asio::post(loop.context(), [done, error]() mutable { done(error, {}); });
+        } else {
+          detail::let_slot_cancel(*shared, client.canceller(ticket));
         }
       },
       token);
@@ -149,21 +155,30 @@ template <class Method, class Token, class Start>
 auto async_call(Client& client, Start start, Token&& token) {
   using Result = typename Method::Result;
   return boost::asio::async_initiate<Token, typename Signature<Result>::type>(
-      [&loop = client.loop()](auto handler, auto begin) {
+      [&client, &loop = client.loop()](auto handler, auto begin) {
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto kept = std::make_shared<decltype(begin)>(std::move(begin));  // a large request is read in place
-        const auto post = [&loop](auto done) { boost::asio::post(loop.context(), std::move(done)); };
+        Ticket ticket;
+        const auto submit = [&](auto done, auto refuse) {
+          if (const std::error_code error = (*kept)(done, &ticket)) {
+            boost::asio::post(loop.context(), [refuse, error] { refuse(error); });
+          } else {
+            let_slot_cancel(*shared, client.canceller(ticket));
+          }
+        };
         if constexpr (std::is_void_v<Result>) {
           auto done = [&loop, shared, kept](std::error_code error) {
+            leave_slot(*shared);
             verbena::detail::deliver(loop, std::move(*shared), exception_of(error));
           };
-          if (const std::error_code error = (*kept)(done)) post([done, error] { done(error); });
+          submit(done, done);
         } else {
           auto done = [&loop, shared, kept](std::error_code error, std::optional<Result> result) {
+            leave_slot(*shared);
             verbena::detail::deliver(loop, std::move(*shared), exception_of(error),
                                      result ? std::move(*result) : Result{});
           };
-          if (const std::error_code error = (*kept)(done)) post([done, error] { done(error, std::nullopt); });
+          submit(done, [done](std::error_code error) { done(error, std::nullopt); });
         }
       },
       token, std::move(start));
@@ -179,8 +194,9 @@ auto async_call(Client& client, typename Method::Request request, Token&& token,
                 std::chrono::nanoseconds deadline = forever) {
   return detail::async_call<Method>(
       client,
-      [&client, value = std::move(request), deadline](auto done) {
-        return client.call<Method>(value, std::move(done), deadline);
+      [&client, value = std::move(request), deadline](auto done, Ticket* ticket) {
+        return client.call<Method>(value, std::move(done),
+                                   CallOptions{.deadline = deadline, .ticket = ticket});
       },
       std::forward<Token>(token));
 }
@@ -189,7 +205,10 @@ template <class Method, class Token>
 requires std::is_void_v<typename Method::Request>
 auto async_call(Client& client, Token&& token, std::chrono::nanoseconds deadline = forever) {
   return detail::async_call<Method>(
-      client, [&client, deadline](auto done) { return client.call<Method>(std::move(done), deadline); },
+      client,
+      [&client, deadline](auto done, Ticket* ticket) {
+        return client.call<Method>(std::move(done), CallOptions{.deadline = deadline, .ticket = ticket});
+      },
       std::forward<Token>(token));
 }
 

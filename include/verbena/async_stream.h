@@ -68,7 +68,8 @@ class StreamReader {
     if (shared_ && !shared_->ended) shared_->client.cancel(shared_->ticket);
   }
 
-  /// The next part; nothing at the end. One at a time. Throws std::system_error with what ended the call.
+  /// The next part; nothing at the end. One at a time. Its cancellation slot ends the stream.
+  /// Throws std::system_error with what ended the call.
   template <class Token>
   auto next(Token&& token) {
     return boost::asio::async_initiate<Token, void(std::exception_ptr, std::optional<Part>)>(
@@ -76,8 +77,10 @@ class StreamReader {
           auto kept = std::make_shared<decltype(handler)>(std::move(handler));
           shared->waiting = [shared = shared.get(), kept](std::exception_ptr error,
                                                           std::optional<Part> part) {
+            detail::leave_slot(*kept);
             verbena::detail::deliver(shared->loop, std::move(*kept), error, std::move(part));
           };
+          if (!shared->ended) detail::let_slot_cancel(*kept, shared->client.canceller(shared->ticket));
           if (shared->parts.empty() && !shared->ended) return;
           boost::asio::post(shared->loop.context(), [shared] { shared->hand_out(); });
         },

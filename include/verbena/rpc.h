@@ -134,6 +134,21 @@ struct StreamOptions {
   Ticket* ticket = nullptr;
 };
 
+/// Cancels one call; may outlive the call and its Client. Thread: its Loop's.
+class Canceller {
+ public:
+  Canceller() noexcept = default;
+  void operator()() const noexcept;
+
+ private:
+  friend class Client;
+  Canceller(ClientState& state, Ticket ticket) noexcept;
+
+  std::shared_ptr<const bool> alive_;
+  ClientState* state_ = nullptr;
+  Ticket ticket_;
+};
+
 /// A connection to a server. Closing it, or its loss, completes every call, once. Thread: its Loop's.
 class Client {
  public:
@@ -162,13 +177,18 @@ class Client {
   template <class Function>
   std::error_code call(MethodId method, Gather request, Function&& done,
                        std::chrono::nanoseconds deadline = forever) {
+    return call(method, request, std::forward<Function>(done), CallOptions{.deadline = deadline});
+  }
+  template <class Function>
+  std::error_code call(MethodId method, Gather request, Function&& done, const CallOptions& options) {
     const Pending pending = begin();
     if (pending.handler == nullptr) [[unlikely]]
       return pending.error;
     pending.handler->set(std::forward<Function>(done));
+    if (options.ticket || options.reply_into.data()) prepare(pending, options);
     const auto& pieces = request.pieces;
-    if (pieces.empty()) return submit(pending, method, {}, {}, deadline);
-    return submit(pending, method, pieces.front(), pieces.subspan(1), deadline);
+    if (pieces.empty()) return submit(pending, method, {}, {}, options.deadline);
+    return submit(pending, method, pieces.front(), pieces.subspan(1), options.deadline);
   }
   /// The same with a place for the reply, and a ticket to cancel it by.
   template <class Function>
@@ -199,6 +219,8 @@ class Client {
   /// The call completes with `cancelled` in a later turn, and as with a deadline nothing touches its buffers
   /// from then on; its handler at the server may run nevertheless. Of a call that has completed: nothing.
   void cancel(Ticket ticket) noexcept;
+  /// cancel(ticket), for whoever may outlive the client.
+  Canceller canceller(Ticket ticket) const noexcept;
 
   /// Typed: `done(std::error_code, std::optional<Method::Result>)`, or `done(std::error_code)` where Result
   /// is void; see Server::on. What is a view in the result is valid during `done`. Lifetime: `request`, and
@@ -207,11 +229,20 @@ class Client {
   /// that goes beyond eager_size() isn't one piece of memory.
   template <class Method, class Function>
   std::error_code call(const typename Method::Request& request, Function done,
-                       std::chrono::nanoseconds deadline = forever);
+                       std::chrono::nanoseconds deadline = forever) {
+    return call<Method>(request, std::move(done), CallOptions{.deadline = deadline});
+  }
+  template <class Method, class Function>
+  std::error_code call(const typename Method::Request& request, Function done, const CallOptions& options);
   /// The same where Request is void.
   template <class Method, class Function>
   requires std::is_void_v<typename Method::Request> std::error_code call(
-      Function done, std::chrono::nanoseconds deadline = forever);
+      Function done, std::chrono::nanoseconds deadline = forever) {
+    return call<Method>(std::move(done), CallOptions{.deadline = deadline});
+  }
+  template <class Method, class Function>
+  requires std::is_void_v<typename Method::Request> std::error_code call(Function done,
+                                                                         const CallOptions& options);
 
   /// As Server::name(); nothing happens where there was never a connection.
   void name(MethodId method, std::string_view name);
@@ -253,7 +284,7 @@ class Client {
     std::error_code error;
   };
   template <class Method, class Request, class Function>
-  std::error_code call_with(const Request& request, Function done, std::chrono::nanoseconds deadline);
+  std::error_code call_with(const Request& request, Function done, const CallOptions& options);
   Pending begin() noexcept;
   void prepare(const Pending& pending, const CallOptions& options) noexcept;
   bool prepare_stream(const Pending& pending, Handler<void(Bytes)> on_part, const StreamOptions& options);
@@ -360,18 +391,18 @@ void Server::on(Function function) {
 
 template <class Method, class Function>
 std::error_code Client::call(const typename Method::Request& request, Function done,
-                             std::chrono::nanoseconds deadline) {
-  return call_with<Method>(request, std::move(done), deadline);
+                             const CallOptions& options) {
+  return call_with<Method>(request, std::move(done), options);
 }
 
 template <class Method, class Function>
-requires std::is_void_v<typename Method::Request> std::error_code Client::call(
-    Function done, std::chrono::nanoseconds deadline) {
-  return call_with<Method>(detail::Nothing{}, std::move(done), deadline);
+requires std::is_void_v<typename Method::Request> std::error_code Client::call(Function done,
+                                                                               const CallOptions& options) {
+  return call_with<Method>(detail::Nothing{}, std::move(done), options);
 }
 
 template <class Method, class Request, class Function>
-std::error_code Client::call_with(const Request& request, Function done, std::chrono::nanoseconds deadline) {
+std::error_code Client::call_with(const Request& request, Function done, const CallOptions& options) {
   using Result = typename Method::Result;
   Pieces pieces;
   encode(request, pieces);
@@ -382,7 +413,7 @@ std::error_code Client::call_with(const Request& request, Function done, std::ch
         [done = std::move(done)](std::error_code error, Bytes bytes) mutable {
           detail::finish<Result>(done, error, bytes);
         },
-        deadline);
+        options);
   }
   auto kept = std::make_unique<Pieces>();  // the server reads them in place
   encode(request, *kept);
@@ -393,7 +424,7 @@ std::error_code Client::call_with(const Request& request, Function done, std::ch
       [done = std::move(done), kept = std::move(kept)](std::error_code error, Bytes reply) mutable {
         detail::finish<Result>(done, error, reply);
       },
-      deadline);
+      options);
 }
 
 }  // namespace verbena::rpc
