@@ -43,6 +43,11 @@ Region::Region(std::unique_ptr<transport::Registration> registration, std::byte*
       local_key_(registration_->region->lkey),
       remote_key_(registration_->region->rkey) {}
 
+Pinned::Pinned() noexcept = default;
+Pinned::Pinned(Pinned&&) noexcept = default;
+Pinned& Pinned::operator=(Pinned&&) noexcept = default;
+Pinned::~Pinned() = default;
+
 Slice Region::slice(std::size_t offset, std::size_t length) const noexcept {
   offset = std::min(offset, size_);
   return {data_ + offset, std::min(length, size_ - offset), local_key_};
@@ -95,6 +100,22 @@ Region Memory::share_dmabuf(int fd, std::uint64_t offset, std::size_t length, Ac
   Region region{std::move(registration), reinterpret_cast<std::byte*>(offset), length};
   region.mapped_ = false;
   return region;
+}
+
+Pinned Memory::pin(std::span<std::byte> bytes, Access access) {
+  engine_->require_this_process();
+  if (!allows(Access::local_write, access))
+    throw Error(errc::invalid_argument, "pinned memory is for this side alone; share() it with peers");
+  Pinned pinned;
+  errc error{};
+  pinned.pin_ = std::make_unique<core::Pin>(engine_->registrations().pin(bytes, verbs_access(access), error));
+  if (error != errc{}) {
+    throw Error(error, fmt::format("{} bytes at {} can't be registered with device {}: {}", bytes.size(),
+                                   fmt::ptr(bytes.data()), engine_->device().name(),
+                                   make_error_code(error).message()));
+  }
+  pinned.slice_ = {bytes.data(), bytes.size(), pinned.pin_->lkey()};
+  return pinned;
 }
 
 Pool& Memory::pool() noexcept {

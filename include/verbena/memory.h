@@ -11,6 +11,9 @@
 
 namespace verbena {
 
+namespace core {
+class Pin;
+}
 namespace transport {
 class Engine;
 struct Registration;
@@ -95,6 +98,26 @@ class Region {
   std::uint32_t remote_key_ = 0;
 };
 
+/// A hold on one of the registrations that a Loop keeps of the program's memory, for gather lists and for
+/// many operations on the same bytes: docs/registration-cache.md. It is of what was mapped there when it was
+/// made; unmapped memory stays the device's until this ends. Lifetime: the Loop outlives it, and it outlives
+/// the operations that use it. Thread safety: none.
+class Pinned {
+ public:
+  Pinned() noexcept;
+  Pinned(Pinned&&) noexcept;
+  Pinned& operator=(Pinned&&) noexcept;
+  ~Pinned();
+
+  explicit operator bool() const noexcept { return pin_ != nullptr; }
+  Slice slice() const noexcept { return slice_; }
+
+ private:
+  friend class Memory;
+  std::unique_ptr<core::Pin> pin_;
+  Slice slice_;
+};
+
 class Pool;
 
 /// A Loop's memory: `loop.memory()`.
@@ -118,6 +141,11 @@ class Memory {
   /// closed afterwards. Throws Error: not_supported where device, driver or kernel can't (soft0 and SoftRoCE
   /// can't), else as share.
   Region share_dmabuf(int fd, std::uint64_t offset, std::size_t length, Access access);
+
+  /// Any memory of the program, for this side's operations alone: a registration that is kept for the next
+  /// time, or a new one. `access`: local, or local_write for what is written to. Cost where one is kept: a
+  /// lookup, a short system call, an allocation. Throws Error: as share.
+  Pinned pin(std::span<std::byte> bytes, Access access = Access::local_write);
 
   /// The Loop's pool: Options::pool_bytes of registered memory (verbena/pool.h).
   Pool& pool() noexcept;

@@ -129,6 +129,38 @@ TEST(Perf, OneSidedStreamsTakeMemoryOfAnyKind) {
   EXPECT_THAT(unknown.err, testing::HasSubstr("pool, shared or malloc"));
 }
 
+TEST(Perf, RegistrationsCostALineForEachSizeWithTheCachesCounters) {
+  const Outcome outcome = perf("register", {"--iterations=20", "--size=4K,100000"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const std::vector<Json> lines = lines_of(outcome.out);
+  ASSERT_EQ(lines.size(), 2U) << outcome.out;
+  for (const Json& line : lines) {
+    EXPECT_EQ(line.at("test"), "register");
+    EXPECT_EQ(line.at("device"), test_device());
+    EXPECT_EQ(line.at("iterations"), 20);
+    for (const char* what : {"register_ns", "deregister_ns", "cached_first_ns", "cached_again_ns"})
+      expect_rising(line.at(what));
+    const Json& cache = line.at("cache");
+    if (cache.at("not_kept") == 0) {  // where the kernel lets changes of mappings be watched
+      EXPECT_EQ(cache.at("hits"), 20);
+      EXPECT_EQ(cache.at("registrations"), 20) << "new pages are registered anew";
+      EXPECT_GE(cache.at("invalidations"), 19) << "each exchange but the first was noticed";
+    } else {
+      EXPECT_EQ(cache.at("registrations"), 40);
+      EXPECT_EQ(cache.at("hits"), 0);
+    }
+  }
+}
+
+TEST(Perf, RegistrationsNeedNoPeer) {
+  expect_sentence(perf("register", {"--connect=soft0://127.0.0.1:1"}), usage, "verbena", "--connect");
+  const Outcome outcome =
+      run({verbena_program(), "perf", "register", device_option(), "--iterations=5", "--size=64K"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  for (const char* word : {"deregister", "cached: first", "again", "hits", "64 KiB"})
+    EXPECT_THAT(outcome.out, testing::HasSubstr(word));
+}
+
 TEST(Perf, ForPeopleHasAHeaderAndARowPerSize) {
   const Outcome outcome =
       run({verbena_program(), "perf", "send-latency", device_option(), "--iterations=50", "--size=8,64"});

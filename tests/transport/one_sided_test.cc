@@ -127,6 +127,21 @@ TEST_F(OneSidedTest, MemoryThatIsNotThereIsRefusedAndNothingIsStarted) {
   EXPECT_EQ(never.times, 0);
 }
 
+TEST_F(OneSidedTest, PinnedMemoryIsRegisteredOnceForManyOperations) {
+  Message bytes = message(20'000, 2);
+  for (int i = 0; i < 3; ++i) {
+    const Pinned pinned = both.client_loop.memory().pin(bytes);
+    Noted put;
+    succeed(both.client.put(pinned.slice(), far.remote(), 0, put), put);
+    Noted get;
+    succeed(both.client.get(pinned.slice(), far.remote(), 30'000, get), get);
+    expect_equal(bytes, far.bytes().subspan(30'000, bytes.size()));
+    bytes = message(20'000, 2);
+  }
+  expect_equal(far.bytes().first(bytes.size()), bytes);
+  EXPECT_THROW(both.client_loop.memory().pin(bytes, Access::remote_read), Error);
+}
+
 TEST_F(OneSidedTest, FetchAddAddsAndTellsWhatWasThere) {
   for (std::uint64_t i = 0; i < 10; ++i) {
     Noted add;

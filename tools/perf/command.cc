@@ -12,6 +12,7 @@
 #include "tools/common/units.h"
 #include "tools/local_address.h"
 #include "tools/perf/perf.h"
+#include "tools/perf/registration.h"
 #include "tools/perf/responder.h"
 
 namespace verbena::tools {
@@ -71,6 +72,10 @@ Plan plan_of(const PerfArguments& arguments) {
   plan.json = arguments.json;
   plan.memory = memory_of(arguments, test);
   plan.connect = arguments.connect;
+  if (plan.test == TestKind::registration) {
+    if (!plan.connect.empty()) throw UsageError("register needs no peer; leave --connect away.");
+    return plan;
+  }
   if (plan.test == TestKind::floor && !plan.connect.empty())
     throw UsageError("the floor is between two processes of one host; leave --connect away.");
   if (plan.connect.empty())
@@ -124,7 +129,8 @@ void add_perf_options(CLI::App& app, PerfArguments& arguments) {
 void run_perf(const PerfArguments& arguments) {
   check_numbers(arguments);
   if (arguments.respond || !arguments.listen.empty()) return respond(responder_plan_of(arguments));
-  perf(plan_of(arguments));
+  const Plan plan = plan_of(arguments);
+  plan.test == TestKind::registration ? measure_registrations(plan) : perf(plan);
 }
 
 }  // namespace verbena::tools

@@ -16,7 +16,7 @@ constexpr std::uint64_t longest_eager = Options{}.eager_size;  // what is shorte
 constexpr std::uint64_t word = 8, mebi = 1 << 20, gibi = 1 << 30;
 
 // In the order of the enumeration. What spins on a last byte needs one byte; an atomic is one word.
-constexpr std::array<TestTraits, 12> tests{{
+constexpr std::array<TestTraits, 13> tests{{
     {TestKind::floor, "floor", "one cache line each way between two cores", false, 2, word, word, word, 1},
     {TestKind::send_latency, "send-latency", "messages, half a round trip", false, 2, word, 1, gibi, 1},
     {TestKind::write_latency, "write-latency", "one-sided writes, half a round trip", false, 2, word, 1, gibi,
@@ -36,6 +36,8 @@ constexpr std::array<TestTraits, 12> tests{{
      true, 1, mebi, 1, gibi, 32},
     {TestKind::lend_latency, "lend-latency", "calls whose argument is lent in place, the whole round trip",
      false, 1, mebi, longest_eager + 1, gibi, 1},
+    {TestKind::registration, "register", "registrations of memory, made and kept", false, 1, mebi, 1, gibi,
+     1},
 }};
 
 }  // namespace

@@ -21,6 +21,7 @@ enum class TestKind : std::uint32_t {
   call_rate,
   call_bandwidth,
   lend_latency,
+  registration,
 };
 
 constexpr bool makes_calls(TestKind kind) noexcept {
