@@ -19,7 +19,7 @@ namespace verbena::transport {
 Exposure Channel::expose_to_lend(Kind kind, const Payload& bytes) noexcept {
   Exposure exposure;
   if (kind != Kind::large_request || bytes.pieces() != 1 || !engine_.options().lend ||
-      !(theirs_.features & borrows_feature))
+      !engine_.device().lending() || !(theirs_.features & borrows_feature))
     return exposure;
   bytes.for_each(
       [&](std::span<const std::byte> whole) { exposure = engine_.registrations().expose_region(whole); });

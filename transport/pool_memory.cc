@@ -30,7 +30,7 @@ PoolMemory::PoolMemory(core::Device& device, ibv_pd* pd, SharedRegions& regions,
   if (region == nullptr)
     core::throw_verb_error(device.name(), "ibv_reg_mr", errno, fmt::format("{} bytes for the pool", bytes));
   registration_.region = {device, region};
-  regions.add(registration_);
+  regions.add(registration_, SharedRegions::Reason::is_pool);
 }
 
 std::byte* PoolMemory::take(std::size_t length) noexcept {

@@ -29,7 +29,8 @@ bool Registration::holds(std::span<const std::byte> bytes) const noexcept {
   return !all.empty() && bytes.size() <= all.size() && offset <= all.size() - bytes.size();
 }
 
-void SharedRegions::add(Registration& registration) {
+void SharedRegions::add(Registration& registration, Reason reason) {
+  if (reason == Reason::can_be_mapped && !device_.lending()) return;  // other devices make no difference
   by_address_.insert(std::ranges::upper_bound(by_address_, registration.memory.data(), {}, &begin_of),
                      &registration);
   registration.known_to = this;
@@ -41,7 +42,6 @@ void SharedRegions::remove(Registration& registration) noexcept {
 }
 
 Registration* SharedRegions::find(std::span<const std::byte> bytes) noexcept {
-  if (!device_.lending()) return nullptr;  // other devices make no difference
   if (last_ && last_->holds(bytes)) return last_;
   const auto behind = std::ranges::upper_bound(by_address_, bytes.data(), {}, &begin_of);
   if (behind == by_address_.begin() || !(*std::prev(behind))->holds(bytes)) return nullptr;

@@ -45,7 +45,11 @@ class SharedRegions {
  public:
   SharedRegions(core::Device& device, ibv_pd* pd) noexcept : device_(device), pd_(pd) {}
 
-  void add(Registration& registration);
+  enum class Reason {
+    can_be_mapped,  ///< known where peers may map it, for that
+    is_pool,        ///< known on any device, so that what lies in it needs no registration of its own
+  };
+  void add(Registration& registration, Reason reason = Reason::can_be_mapped);
   void remove(Registration& registration) noexcept;
   /// By which the peers of this host may read `bytes`, and all else that lies in their Region; nullptr where
   /// they don't lie in one.
