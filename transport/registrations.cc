@@ -47,14 +47,10 @@ core::Pin Registrations::pin_early(std::span<const std::byte> bytes, int access,
 }
 
 Exposure Registrations::expose(std::span<const std::byte> bytes, errc& error) noexcept {
-  if (Exposure region = expose_region(bytes)) {
-    error = {};
-    return region;
-  }
-  if (pool_.contains(bytes)) {
-    error = {};
-    return Exposure{pool_.rkey()};
-  }
+  error = {};
+  if (pins_ && pool_.contains(bytes))
+    return Exposure{pool_.rkey()};  // to pin it twice would break the budget
+  if (Exposure region = expose_region(bytes)) return region;
   return Exposure{pin(bytes, IBV_ACCESS_REMOTE_READ, error)};
 }
 

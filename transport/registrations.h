@@ -23,7 +23,11 @@ class Registrations {
   /// `kept_bytes`: Options::kept_registrations.
   Registrations(core::Device& device, ibv_pd* pd, SharedRegions& regions, const PoolMemory& pool,
                 std::size_t kept_bytes) noexcept
-      : registrar_(device, pd), regions_(regions), pool_(pool), kept_bytes_(kept_bytes) {}
+      : registrar_(device, pd),
+        regions_(regions),
+        pool_(pool),
+        kept_bytes_(kept_bytes),
+        pins_(registrar_.pins()) {}
 
   /// For this loop's device, `access` being IBV_ACCESS_…. Empty where it fails: memlock_too_small,
   /// invalid_argument (not mapped, or not with these rights), device_failed. Cost of a hit: a lookup and a
@@ -46,6 +50,7 @@ class Registrations {
   SharedRegions& regions_;
   const PoolMemory& pool_;
   std::size_t kept_bytes_;
+  bool pins_;
   std::unique_ptr<core::RegistrationCache> cache_;
 };
 

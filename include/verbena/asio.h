@@ -158,7 +158,7 @@ auto async_call(Client& client, Start start, Token&& token) {
       [&client, &loop = client.loop()](auto handler, auto begin) {
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
         auto kept = std::make_shared<decltype(begin)>(std::move(begin));  // a large request is read in place
-        Ticket ticket;
+        rpc::Ticket ticket;
         const auto submit = [&](auto done, auto refuse) {
           if (const std::error_code error = (*kept)(done, &ticket)) {
             boost::asio::post(loop.context(), [refuse, error] { refuse(error); });
@@ -194,7 +194,7 @@ auto async_call(Client& client, typename Method::Request request, Token&& token,
                 std::chrono::nanoseconds deadline = forever) {
   return detail::async_call<Method>(
       client,
-      [&client, value = std::move(request), deadline](auto done, Ticket* ticket) {
+      [&client, value = std::move(request), deadline](auto done, rpc::Ticket* ticket) {
         return client.call<Method>(value, std::move(done),
                                    CallOptions{.deadline = deadline, .ticket = ticket});
       },
@@ -206,7 +206,7 @@ requires std::is_void_v<typename Method::Request>
 auto async_call(Client& client, Token&& token, std::chrono::nanoseconds deadline = forever) {
   return detail::async_call<Method>(
       client,
-      [&client, deadline](auto done, Ticket* ticket) {
+      [&client, deadline](auto done, rpc::Ticket* ticket) {
         return client.call<Method>(std::move(done), CallOptions{.deadline = deadline, .ticket = ticket});
       },
       std::forward<Token>(token));
