@@ -72,6 +72,9 @@ class Device {
   virtual int query_device(ibv_device_attr& attr) = 0;
   virtual int query_port(std::uint8_t port, ibv_port_attr& attr) = 0;
   virtual int query_gid(std::uint8_t port, int index, ibv_gid& gid) = 0;
+  /// The same with its type, as ibv_query_gid_ex(3).
+  virtual int query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) = 0;
+  virtual int query_pkey(std::uint8_t port, int index, __be16& pkey) = 0;
   /// The GID index to reach peers by: the IPv4-mapped RoCE v2 entry where there is one (on rxe the fe80 entry
   /// comes first and doesn't route), else 0.
   virtual int preferred_gid_index(std::uint8_t port) = 0;
@@ -92,6 +95,9 @@ class Device {
   virtual int dereg_mr(ibv_mr* mr) = 0;
   virtual ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) = 0;
   virtual int dealloc_mw(ibv_mw* mw) = 0;
+
+  virtual ibv_ah* create_ah(ibv_pd* pd, ibv_ah_attr& attr) = 0;
+  virtual int destroy_ah(ibv_ah* ah) = 0;
 
   virtual ibv_comp_channel* create_comp_channel() = 0;
   virtual int destroy_comp_channel(ibv_comp_channel* channel) = 0;

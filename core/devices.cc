@@ -9,6 +9,7 @@
 
 #include "core/device.h"
 #include "core/handle.h"
+#include "core/soft/fault_plan.h"
 
 namespace verbena {
 namespace {
@@ -88,11 +89,7 @@ PortInfo describe_port(int number, const ibv_port_attr& attr) {
 
 const char* gid_type_in_words(Device& device, std::uint8_t port, int index) {
   ibv_gid_entry entry{};
-  // libibverbs' private part: soft0's context has none.
-  if (device.kind() != DeviceKind::hca ||
-      ibv_query_gid_ex(device.context(), port, static_cast<std::uint32_t>(index), &entry, 0) != 0) {
-    return "";
-  }
+  if (device.query_gid_entry(port, index, entry) != 0) return "";
   switch (entry.gid_type) {
     case IBV_GID_TYPE_IB:
       return "InfiniBand";
@@ -201,6 +198,10 @@ std::vector<DeviceInfo> describe_devices() {
     }
   }
   return devices;
+}
+
+void check_fault_plan(std::string_view plan) {
+  core::soft::FaultPlan::parse(plan);
 }
 
 }  // namespace verbena

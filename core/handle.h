@@ -21,6 +21,9 @@ inline int destroy(Device& device, ibv_mr* mr) {
 inline int destroy(Device& device, ibv_mw* mw) {
   return device.dealloc_mw(mw);
 }
+inline int destroy(Device& device, ibv_ah* ah) {
+  return device.destroy_ah(ah);
+}
 inline int destroy(Device& device, ibv_comp_channel* channel) {
   return device.destroy_comp_channel(channel);
 }
@@ -84,6 +87,7 @@ class Handle {
     if constexpr (std::is_same_v<T, ibv_pd>) return "protection domain";
     if constexpr (std::is_same_v<T, ibv_mr>) return "memory region";
     if constexpr (std::is_same_v<T, ibv_mw>) return "memory window";
+    if constexpr (std::is_same_v<T, ibv_ah>) return "address handle";
     if constexpr (std::is_same_v<T, ibv_comp_channel>) return "completion channel";
     if constexpr (std::is_same_v<T, ibv_cq>) return "completion queue";
     if constexpr (std::is_same_v<T, ibv_srq>) return "shared receive queue";

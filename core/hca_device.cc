@@ -46,13 +46,21 @@ int HcaDevice::query_gid(std::uint8_t port, int index, ibv_gid& gid) {
   return ibv_query_gid(context_, port, index, &gid) == 0 ? 0 : (errno != 0 ? errno : EINVAL);
 }
 
+int HcaDevice::query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) {
+  return ibv_query_gid_ex(context_, port, static_cast<std::uint32_t>(index), &entry, 0);
+}
+
+int HcaDevice::query_pkey(std::uint8_t port, int index, __be16& pkey) {
+  return ibv_query_pkey(context_, port, index, &pkey) == 0 ? 0 : (errno != 0 ? errno : EINVAL);
+}
+
 int HcaDevice::preferred_gid_index(std::uint8_t port) {
   ibv_port_attr attr{};
   if (query_port(port, attr) != 0) return 0;
   for (int index = 0; index < attr.gid_tbl_len; ++index) {
     ibv_gid_entry entry{};
     // An empty slot of the table answers ENODATA; the next one may be in use.
-    if (ibv_query_gid_ex(context_, port, static_cast<std::uint32_t>(index), &entry, 0) != 0) continue;
+    if (query_gid_entry(port, index, entry) != 0) continue;
     if (entry.gid_type == IBV_GID_TYPE_ROCE_V2 && is_ipv4_mapped(entry.gid)) return index;
   }
   return 0;
@@ -89,6 +97,13 @@ ibv_mw* HcaDevice::alloc_mw(ibv_pd* pd, ibv_mw_type type) {
 }
 int HcaDevice::dealloc_mw(ibv_mw* mw) {
   return ibv_dealloc_mw(mw);
+}
+
+ibv_ah* HcaDevice::create_ah(ibv_pd* pd, ibv_ah_attr& attr) {
+  return ibv_create_ah(pd, &attr);
+}
+int HcaDevice::destroy_ah(ibv_ah* ah) {
+  return ibv_destroy_ah(ah);
 }
 
 ibv_comp_channel* HcaDevice::create_comp_channel() {

@@ -23,6 +23,8 @@ class HcaDevice final : public Device {
   int query_device(ibv_device_attr& attr) override;
   int query_port(std::uint8_t port, ibv_port_attr& attr) override;
   int query_gid(std::uint8_t port, int index, ibv_gid& gid) override;
+  int query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) override;
+  int query_pkey(std::uint8_t port, int index, __be16& pkey) override;
   int preferred_gid_index(std::uint8_t port) override;
 
   ibv_pd* alloc_pd() override;
@@ -35,6 +37,9 @@ class HcaDevice final : public Device {
   int dereg_mr(ibv_mr* mr) override;
   ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
   int dealloc_mw(ibv_mw* mw) override;
+
+  ibv_ah* create_ah(ibv_pd* pd, ibv_ah_attr& attr) override;
+  int destroy_ah(ibv_ah* ah) override;
 
   ibv_comp_channel* create_comp_channel() override;
   int destroy_comp_channel(ibv_comp_channel* channel) override;

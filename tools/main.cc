@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string_view>
 
 #include "tools/common/failure.h"
 #include "tools/info.h"
 #include "tools/perf/command.h"
+#include "tools/run.h"
 #include "tools/top/top.h"
 
 namespace {
 
+using namespace std::string_view_literals;
 using namespace verbena::tools;
 
 void run(int argc, char** argv) {
@@ -29,9 +33,20 @@ void run(int argc, char** argv) {
   TopArguments top_arguments;
   CLI::App* const top_command = app.add_subcommand("top", "show what live processes do, method by method");
   add_top_options(*top_command, top_arguments);
+  RunArguments run_arguments;
+  CLI::App* const run_subcommand = app.add_subcommand(
+      "run", "run any verbs program, with soft0 among its devices: verbena run -- ib_write_bw");
+  run_subcommand->add_option("--fault", run_arguments.fault, "what goes wrong on soft0: docs/fault-plan.md");
+  run_subcommand->footer("Behind --: the program, looked for in PATH, and its arguments.");
+  run_subcommand->allow_extras();
 
+  // What stands behind "--" is another program's, and none of our options.
+  const bool is_run = argc > 1 && argv[1] == "run"sv;
+  char** const dashes =
+      is_run ? std::find_if(argv, argv + argc, [](const char* word) { return word == "--"sv; }) : argv + argc;
+  if (dashes != argv + argc) run_arguments.command.assign(dashes + 1, argv + argc);
   try {
-    app.parse(argc, argv);
+    app.parse(static_cast<int>(dashes - argv), argv);
   } catch (const CLI::CallForVersion& version) {
     fmt::print("{}\n", version.what());
     return;
@@ -39,14 +54,21 @@ void run(int argc, char** argv) {
     fmt::print("{}", app.help());
     return;
   } catch (const CLI::ParseError& error) {
-    const std::string_view command = perf_command->parsed()   ? " perf"
-                                     : top_command->parsed()  ? " top"
-                                     : info_command->parsed() ? " info"
-                                                              : "";
+    const std::string_view command = perf_command->parsed()     ? " perf"
+                                     : top_command->parsed()    ? " top"
+                                     : info_command->parsed()   ? " info"
+                                     : run_subcommand->parsed() ? " run"
+                                                                : "";
     throw UsageError(fmt::format("{}; 'verbena{} --help' shows what there is.", error.what(), command));
   }
   if (info_command->parsed()) return info(json);
   if (top_command->parsed()) return run_top(top_arguments);
+  if (run_subcommand->parsed()) {
+    if (const auto extra = run_subcommand->remaining(); !extra.empty())
+      throw UsageError(fmt::format(
+          "'{0}' isn't an option; a program is named behind '--': verbena run -- {0}", extra.front()));
+    return run_command(run_arguments);
+  }
   if (!perf_command->parsed()) throw UsageError("which command? 'verbena --help' shows what there is.");
   run_perf(perf_arguments);
 }

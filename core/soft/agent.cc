@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <mutex>
+#include <utility>
 
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
@@ -96,8 +97,10 @@ int Agent::turn() {
   const std::lock_guard guard(context_.mutex_);
   context_.discard_departed();
   context_.seal_all();
-  if (context_.peers_.empty() && !context_.plan()) return -1;
-  int timeout = context_.plan() ? restless_turn : quiet_turn;
+  const bool bereaved = context_.fail_bereaved();
+  const bool nudged = std::exchange(nudged_, false);
+  if (context_.peers_.empty() && !context_.plan() && !bereaved) return -1;
+  int timeout = context_.plan() || nudged ? restless_turn : quiet_turn;
   for (const auto& cq : context_.queues_) {
     if (!cq || cq->was_polled() || !cq->lock.try_lock()) continue;
     cq->progress_armed();
@@ -161,6 +164,12 @@ void Agent::handle(int socket, Connection& connection, ControlParcel& parcel) {
       if (block_of(message.to) != context_.block_) return;
       QueuePair* qp = context_.places_[index_of(message.to)].queue_pair.load(std::memory_order_relaxed);
       if (!qp) return;
+      // Who polls will see to it, and sooner than this thread, which would only stand in the way with the
+      // locks. If that was the last poll for now, the next turn does it.
+      if (qp->receive_completions().was_polled()) {
+        nudged_ = true;
+        return;
+      }
       const BothSides locked(*qp);
       qp->receive();
       return;

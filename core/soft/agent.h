@@ -53,6 +53,7 @@ class Agent {
   Descriptor kick_;
   Descriptor spare_;                                 // given up to turn a process away where no other is left
   std::unordered_map<int, Connection> connections_;  // guarded by the context's mutex
+  bool nudged_ = false;                              // and left it to a poller; of this thread alone
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -138,6 +138,11 @@ void CompletionQueue::progress_armed() noexcept {
   heavy_fence();  // as in arm()
   must_look_ = true;
   progress();
+  constexpr std::int64_t pause_ns = 1'000'000;
+  if (const std::int64_t now = monotonic_ns(); !senders_.empty() && now - nudged_at_ > pause_ns) {
+    nudged_at_ = now;
+    nudge_peers();
+  }
 }
 
 void CompletionQueue::answer_bells() noexcept {
@@ -219,8 +224,11 @@ void CompletionQueue::add_sender(QueuePair& qp) {
   if (qp.in_senders) return;
   qp.in_senders = true;
   senders_.push_back(&qp);
-  if (armed_ != Armed::no) [[unlikely]]
-    qp.ask_for_event();
+  if (armed_ == Armed::no) [[likely]]
+    return;
+  // Whoever has armed is about to sleep, and the peer may be asleep, too, or busy elsewhere.
+  qp.ask_for_event();
+  qp.nudge_peer();
 }
 
 void CompletionQueue::add_backlog(QueuePair& qp) {

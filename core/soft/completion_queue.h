@@ -100,6 +100,7 @@ struct CompletionQueue : ibv_cq {
   bool must_look_ = false;  // at the peers' progress, whatever the count of polls: nobody polls again soon
   std::uint32_t crowded_ = 0;
   std::int64_t stalled_since_ = 0;  // ns; 0: not stalled
+  std::int64_t nudged_at_ = 0;      // ns; the peers, for a user who sleeps
   std::vector<QueuePair*> senders_;
   std::vector<QueuePair*> backlog_;
   Armed armed_ = Armed::no;

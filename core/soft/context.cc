@@ -49,23 +49,22 @@ BothSides::~BothSides() {
   first_->lock.unlock();
 }
 
-Context::Context(std::optional<FaultPlan> plan) : plan_(plan), places_(new Place[queue_pairs_per_block]) {
+Context::Context(Device& device, std::optional<FaultPlan> plan, PeerDeath death)
+    : plan_(plan), death_(death), places_(new Place[queue_pairs_per_block]) {
   asymmetric_fences();
   claim_block();
   create_memory();
   keys_ = std::make_unique<KeyTable>(*table_);
-  verbs_.sz = sizeof verbs_;
+  verbs_.sz = sizeof(verbs_context);
+  verbs_.device = &device;
   verbs_.context.abi_compat = __VERBS_ABI_IS_EXTENDED;
-  verbs_.context.device = &device_;
+  verbs_.context.device = &soft_device_entry();
   verbs_.context.async_fd = events_.descriptor();
   verbs_.context.cmd_fd = -1;
   verbs_.context.num_comp_vectors = 1;
   pthread_mutex_init(&verbs_.context.mutex, nullptr);
-  device_.node_type = IBV_NODE_CA;
-  device_.transport_type = IBV_TRANSPORT_IB;
-  std::strcpy(device_.name, "soft0");
-  std::strcpy(device_.dev_name, "uverbs-soft0");
   install_operations();
+  install_slots();
   agent_ = std::make_unique<Agent>(*this, listener_.get());
 }
 

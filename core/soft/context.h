@@ -31,6 +31,7 @@
 #include "core/soft/peer_threads.h"
 #include "core/soft/queue_pair.h"
 #include "core/soft/shared_file.h"
+#include "core/soft/soft_device.h"
 
 namespace verbena::core::soft {
 
@@ -71,10 +72,15 @@ class BothSides {
   CompletionQueue* second_;
 };
 
+/// What a program holds as an ibv_context: libibverbs' own inline functions look for slots in front of it.
+struct OpenContext : verbs_context {
+  Device* device = nullptr;
+};
+
 class Context {
  public:
   /// Throws Error with the reason when memory or a block can't be had.
-  explicit Context(std::optional<FaultPlan> plan);
+  Context(Device& device, std::optional<FaultPlan> plan, PeerDeath death);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -151,6 +157,7 @@ class Context {
     std::atomic<const CompletionQueue*> receive_queue{nullptr};
   };
   void install_operations() noexcept;
+  void install_slots() noexcept;
   void claim_block();
   void create_memory();
   PeerProcess* find_peer(std::uint32_t block) noexcept;
@@ -158,6 +165,8 @@ class Context {
   void send_offer(QueuePair& qp);
   void attach(QueuePair& qp, Offer offer);
   void lose(PeerProcess& peer);
+  /// Fails the queue pairs whose dead peer's time is over. True where some are still waiting for that.
+  bool fail_bereaved();
   void discard_departed() noexcept;
   void seal_all();
   bool close_off(Link& link);
@@ -165,10 +174,10 @@ class Context {
   MemoryRegion* shared_region_of(std::uint32_t key);
 
   const std::optional<FaultPlan> plan_;
+  const PeerDeath death_;
   std::uint64_t faulty_queue_pairs_ = 0;        // so far
   std::atomic<std::uint64_t> set_up_calls_{0};  // counted where there is a plan
-  verbs_context verbs_{};
-  ibv_device device_{};
+  OpenContext verbs_{};
   std::mutex mutex_;
   EventQueue events_;
   std::uint32_t block_ = 0;
@@ -182,6 +191,7 @@ class Context {
   std::unique_ptr<Place[]> places_;
   std::uint32_t next_index_ = 0;
   std::vector<QueuePair*> queue_pairs_;
+  bool any_bereaved_ = false;  // some may have QueuePair::fails_at
   std::array<std::unique_ptr<CompletionQueue>, max_completion_queues> queues_;
   std::unordered_map<std::uint32_t, std::unique_ptr<PeerProcess>> peers_;
   std::vector<std::unique_ptr<PeerProcess>> departed_;

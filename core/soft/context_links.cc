@@ -150,9 +150,29 @@ void Context::lose(PeerProcess& peer) {
   for (QueuePair* qp : queue_pairs_) {
     if (qp->link.peer != &peer) continue;
     const BothSides locked(*qp);
-    qp->lose_peer();
+    if (death_ == PeerDeath::after_timeout && qp->bear_loss()) {
+      any_bereaved_ = true;
+    } else {
+      qp->lose_peer();
+    }
   }
   if (auto entry = peers_.extract(peer.block)) departed_.push_back(std::move(entry.mapped()));
+}
+
+bool Context::fail_bereaved() {
+  if (!any_bereaved_) return false;
+  any_bereaved_ = false;
+  const std::int64_t now = monotonic_ns();
+  for (QueuePair* qp : queue_pairs_) {
+    if (qp->fails_at == 0) continue;
+    if (now < qp->fails_at) {
+      any_bereaved_ = true;
+      continue;
+    }
+    const BothSides locked(*qp);
+    qp->lose_peer();
+  }
+  return any_bereaved_;
 }
 
 void Context::discard_departed() noexcept {

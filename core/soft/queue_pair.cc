@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
 
@@ -137,7 +138,17 @@ void QueuePair::nudge_peer() noexcept {
   send_control(link.peer->out.get(), message);  // a full socket means that it has been nudged
 }
 
+bool QueuePair::bear_loss() noexcept {
+  receive();
+  retire(true);
+  if (!sends.is_empty()) return false;
+  const std::int64_t patience = ack_patience_ns();
+  fails_at = patience == 0 ? 0 : monotonic_ns() + patience;
+  return true;
+}
+
 void QueuePair::lose_peer() noexcept {
+  fails_at = 0;
   receive();     // what it left in our ring has arrived
   retire(true);  // what it consumed has been delivered
   if (current_state() != IBV_QPS_RTR && current_state() != IBV_QPS_RTS) return;
@@ -176,6 +187,7 @@ void QueuePair::enter_reset() noexcept {
   received_ = described_ = receives_posted = messages_sent_ = 0;
   broken_ = refused_ = IBV_WC_SUCCESS;
   known_write_ = known_loan_ = {};
+  fails_at = 0;
   attributes = {};
   if (faults_) faults_->begin_anew();
   parting.store(Parting::none, std::memory_order_relaxed);

@@ -37,6 +37,11 @@ struct ProtectionDomain : ibv_pd {
   std::atomic<std::uint32_t> users{0};
 };
 
+/// Where a datagram goes.
+struct AddressHandle : ibv_ah {
+  ibv_ah_attr attributes{};
+};
+
 struct QueuePair : ibv_qp {
   QueuePair(Context& owner, ibv_pd* domain, std::uint32_t number, const ibv_qp_init_attr& init);
 
@@ -76,6 +81,9 @@ struct QueuePair : ibv_qp {
   void go_on_sealed() noexcept;
   /// The peer's process is gone: takes in what it left, then fails.
   void lose_peer() noexcept;
+  /// The same where a program is to hear of it as from hardware: takes in what the peer left, and leaves the
+  /// rest to `fails_at`. False, where it has to fail now: something of ours waits for the peer.
+  bool bear_loss() noexcept;
   void detach() noexcept;
 
   // ---- Loans: lending.cc; the borrower's under the send completion queue's lock ----
@@ -116,6 +124,9 @@ struct QueuePair : ibv_qp {
   bool is_direct = false;   // of the receive completion queue's lists
   bool in_backlog = false;
   bool in_senders = false;  // of the send completion queue's
+
+  std::int64_t fails_at =
+      0;  ///< ns; its peer has died, and it will fail then; 0: no. Guarded by the context's mutex
 
   /// The key of our own memory that a request of the peer makes us touch now: see Context::await_accesses.
   std::atomic<std::uint64_t> own_hazard{0};
@@ -164,6 +175,7 @@ struct QueuePair : ibv_qp {
   bool complete_done() noexcept;
   void complete(const SendRequest& request, ibv_wc_status status) noexcept;
   void report_access_fault() noexcept;
+  std::int64_t ack_patience_ns() const noexcept;
   void check_patience() noexcept;
 
   // responder.cc

@@ -285,12 +285,17 @@ bool QueuePair::may_send() noexcept {
   return false;
 }
 
-// As an HCA: (retry_cnt + 1) tries of 4.096 µs × 2^timeout each; timeout 0 waits for ever. A process that is
-// alive gets at least `meeting_bound` for its agent to be scheduled and answer.
+// As an HCA: (retry_cnt + 1) tries of 4.096 µs × 2^timeout each. 0: for ever, as timeout 0 says.
+std::int64_t QueuePair::ack_patience_ns() const noexcept {
+  if (attributes.timeout == 0) return 0;
+  return (attributes.retry_cnt + 1) * (std::int64_t{4096} << attributes.timeout);
+}
+
+// A process that is alive gets at least `meeting_bound` for its agent to be scheduled and answer.
 void QueuePair::check_patience() noexcept {
   constexpr std::int64_t meeting_bound_ns = 1'000'000'000;
-  if (attributes.timeout == 0) return;
-  const std::int64_t tries = (attributes.retry_cnt + 1) * (std::int64_t{4096} << attributes.timeout);
+  const std::int64_t tries = ack_patience_ns();
+  if (tries == 0) return;
   const std::int64_t patience = link.peer ? std::max(tries, meeting_bound_ns) : tries;
   if (monotonic_ns() - waiting_since_ > patience) broken_ = IBV_WC_RETRY_EXC_ERR;
 }
@@ -432,7 +437,10 @@ void QueuePair::retire(bool look) noexcept {
   }
   // The oldest one may have failed already, by itself; the peer then dies of what it was told.
   const bool has_failed = broken_ != IBV_WC_SUCCESS && sends.head == sends.next;
-  if (refused_ == IBV_WC_SUCCESS && was_dead && !has_failed) refused_ = IBV_WC_RETRY_EXC_ERR;
+  // Without a request that waits for the peer its end is none of the queue pair's business: both may be
+  // ending in peace.
+  if (refused_ == IBV_WC_SUCCESS && was_dead && !has_failed && !sends.is_empty())
+    refused_ = IBV_WC_RETRY_EXC_ERR;
   if (refused_ != IBV_WC_SUCCESS) broken_ = refused_;
   if (broken_ != IBV_WC_SUCCESS && (refused_ != IBV_WC_SUCCESS || sends.head == sends.next)) fail_sends();
 }

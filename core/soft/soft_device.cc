@@ -7,87 +7,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <set>
 
 #include "core/queue_pair_states.h"
 #include "core/soft/completion_queue.h"
-#include "core/soft/context.h"
-#include "core/soft/lending.h"
-#include "core/soft/limits.h"
+#include "core/soft/device.h"
 
 namespace verbena::core {
-namespace {
-
-using namespace soft;
-
-template <class T>
-T* refuse(int error) {
-  errno = error;
-  return nullptr;
-}
-
-class SoftDevice final : public Device {
- public:
-  explicit SoftDevice(std::optional<FaultPlan> plan) : node_(plan) {}
-
-  std::string_view name() const noexcept override { return "soft0"; }
-  DeviceKind kind() const noexcept override { return DeviceKind::software; }
-  ibv_context* context() noexcept override { return node_.verbs(); }
-
-  int query_device(ibv_device_attr& attr) override {
-    describe_device(attr);
-    return 0;
-  }
-  int query_port(std::uint8_t port, ibv_port_attr& attr) override {
-    if (port != 1) return EINVAL;
-    describe_port(attr);
-    return 0;
-  }
-  int query_gid(std::uint8_t port, int index, ibv_gid& gid) override {
-    if (port != 1 || index != 0) return EINVAL;
-    gid = host_gid();
-    return 0;
-  }
-  int preferred_gid_index(std::uint8_t) override { return 0; }
-
-  ibv_pd* alloc_pd() override;
-  int dealloc_pd(ibv_pd* pd) override;
-  ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
-  ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
-  int dereg_mr(ibv_mr* mr) override;
-  ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
-  int dealloc_mw(ibv_mw* mw) override;
-
-  ibv_comp_channel* create_comp_channel() override;
-  int destroy_comp_channel(ibv_comp_channel* channel) override;
-  int get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) override;
-  void ack_cq_events(ibv_cq* cq, unsigned int count) override;
-  ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) override;
-  int destroy_cq(ibv_cq* cq) override;
-
-  ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) override;
-  int modify_srq(ibv_srq* srq, ibv_srq_attr& attr, int mask) override;
-  int query_srq(ibv_srq* srq, ibv_srq_attr& attr) override;
-  int destroy_srq(ibv_srq* srq) override;
-
-  ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr& init) override;
-  int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
-  int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
-  int destroy_qp(ibv_qp* qp) override;
-
-  Lending* lending() noexcept override { return &lending_; }
-
-  int get_async_event(ibv_async_event& event) override { return node_.events().get(event); }
-  void ack_async_event(ibv_async_event&) override {
-  }  // nothing waits for it: destroying forgets pending events
-
- private:
-  ibv_mr* reg(ibv_pd* pd, void* address, std::size_t length, int access, const SharedRange* shared);
-
-  Context node_;
-  SoftLending lending_{node_};
-  std::set<std::uint16_t> domains_;  // numbers in use; guarded by the node's mutex
-};
+namespace soft {
 
 // ---- Protection domains and memory ----
 
@@ -205,6 +131,27 @@ int SoftDevice::dealloc_mw(ibv_mw* verbs) {
   return 0;
 }
 
+// ---- Address handles ----
+
+ibv_ah* SoftDevice::create_ah(ibv_pd* pd, ibv_ah_attr& attr) {
+  if (attr.port_num != 1) return refuse<ibv_ah>(EINVAL);
+  if (attr.is_global && attr.grh.sgid_index != 0) return refuse<ibv_ah>(EINVAL);
+  if (node_.fails_call()) return refuse<ibv_ah>(ENOMEM);
+  auto* ah = new AddressHandle;
+  ah->context = context();
+  ah->pd = pd;
+  ah->attributes = attr;
+  ++static_cast<ProtectionDomain*>(pd)->users;
+  return ah;
+}
+
+int SoftDevice::destroy_ah(ibv_ah* verbs) {
+  auto* ah = static_cast<AddressHandle*>(verbs);
+  --static_cast<ProtectionDomain*>(ah->pd)->users;
+  delete ah;
+  return 0;
+}
+
 // ---- Completions ----
 
 ibv_comp_channel* SoftDevice::create_comp_channel() {
@@ -223,7 +170,7 @@ int SoftDevice::destroy_comp_channel(ibv_comp_channel* verbs) {
 }
 
 int SoftDevice::get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) {
-  soft::CompletionQueue* queue = nullptr;
+  CompletionQueue* queue = nullptr;
   if (static_cast<CompletionChannel*>(channel)->get(&queue) != 0) return -1;
   *cq = queue;
   *cq_context = queue->cq_context;
@@ -246,7 +193,7 @@ ibv_cq* SoftDevice::create_cq(int entries, void* cq_context, ibv_comp_channel* c
 
 // Waits until every fetched event has been acknowledged, as ibv_destroy_cq(3) says.
 int SoftDevice::destroy_cq(ibv_cq* verbs) {
-  auto* cq = static_cast<soft::CompletionQueue*>(verbs);
+  auto* cq = static_cast<CompletionQueue*>(verbs);
   {
     const std::lock_guard guard(node_.mutex());
     if (cq->users != 0) return EBUSY;
@@ -324,7 +271,7 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   const std::lock_guard guard(node_.mutex());
   const std::uint32_t number = node_.claim_queue_pair();
   if (number == 0) return refuse<ibv_qp>(ENOMEM);
-  auto* qp = new soft::QueuePair(node_, pd, number, init);
+  auto* qp = new QueuePair(node_, pd, number, init);
   cap.max_send_wr = qp->sends.depth();
   cap.max_send_sge = qp->sends.gather();
   if (!init.srq) {
@@ -339,6 +286,8 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   node_.add(*qp);
   return qp;
 }
+
+namespace {
 
 int check_values(const ibv_qp_attr& attr, int mask) {
   if ((mask & IBV_QP_PORT) && attr.port_num != 1) return EINVAL;
@@ -373,8 +322,10 @@ void copy_values(ibv_qp_attr& to, const ibv_qp_attr& from, int mask) {
   if (mask & IBV_QP_DEST_QPN) to.dest_qp_num = from.dest_qp_num;
 }
 
+}  // namespace
+
 int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
-  auto& qp = *static_cast<soft::QueuePair*>(verbs);
+  auto& qp = *static_cast<QueuePair*>(verbs);
   const std::lock_guard guard(node_.mutex());
   const ibv_qp_state from = qp.current_state();
   const ibv_qp_state to = mask & IBV_QP_STATE ? attr.qp_state : from;
@@ -413,7 +364,7 @@ int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
 }
 
 int SoftDevice::query_qp(ibv_qp* verbs, ibv_qp_attr& attr, int, ibv_qp_init_attr& init) {
-  auto& qp = *static_cast<soft::QueuePair*>(verbs);
+  auto& qp = *static_cast<QueuePair*>(verbs);
   const std::lock_guard guard(node_.mutex());
   attr = qp.attributes;
   attr.qp_state = attr.cur_qp_state = qp.current_state();
@@ -430,7 +381,7 @@ int SoftDevice::query_qp(ibv_qp* verbs, ibv_qp_attr& attr, int, ibv_qp_init_attr
 }
 
 int SoftDevice::destroy_qp(ibv_qp* verbs) {
-  auto* qp = static_cast<soft::QueuePair*>(verbs);
+  auto* qp = static_cast<QueuePair*>(verbs);
   const std::lock_guard guard(node_.mutex());
   node_.part(*qp);
   node_.remove(*qp);
@@ -442,14 +393,43 @@ int SoftDevice::destroy_qp(ibv_qp* verbs) {
   return 0;
 }
 
-}  // namespace
+}  // namespace soft
 
-std::unique_ptr<Device> open_soft_device() {
-  return std::make_unique<SoftDevice>(FaultPlan::from_environment());
+std::unique_ptr<Device> open_soft_device(PeerDeath death) {
+  return std::make_unique<soft::SoftDevice>(soft::FaultPlan::from_environment(), death);
 }
 
-std::unique_ptr<Device> open_soft_device(const FaultPlan& plan) {
-  return std::make_unique<SoftDevice>(plan);
+std::unique_ptr<Device> open_soft_device(const soft::FaultPlan& plan) {
+  return std::make_unique<soft::SoftDevice>(plan, PeerDeath::at_once);
+}
+
+ibv_device& soft_device_entry() noexcept {
+  // Other libraries look behind a device for what they have put there themselves: zeros say "not mine".
+  struct Entry {
+    ibv_device device;
+    std::byte behind[4096];
+  };
+  static Entry entry = [] {
+    Entry made{};
+    made.device.node_type = IBV_NODE_CA;
+    made.device.transport_type = IBV_TRANSPORT_IB;
+    std::strcpy(made.device.name, "soft0");
+    std::strcpy(made.device.dev_name, "uverbs-soft0");
+    return made;
+  }();
+  return entry.device;
+}
+
+__be64 soft_device_guid() noexcept {
+  ibv_device_attr attr;
+  soft::describe_device(attr);
+  return attr.node_guid;
+}
+
+Device* soft_device_of(const ibv_context* context) noexcept {
+  if (!context || context->device != &soft_device_entry()) return nullptr;
+  const verbs_context* const slots = verbs_get_ctx(const_cast<ibv_context*>(context));
+  return static_cast<const soft::OpenContext*>(slots)->device;
 }
 
 }  // namespace verbena::core

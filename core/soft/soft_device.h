@@ -11,10 +11,23 @@
 
 namespace verbena::core {
 
+/// When a queue pair whose peer process has died, and that waits for nothing of it, fails.
+enum class PeerDeath {
+  at_once,        ///< as soon as the system says so: a program hears of it in time
+  after_timeout,  ///< when a device would have given up, had there been something to send: a program that was
+                  ///< written for hardware may be about to end in peace, too
+};
+
 /// Opens it. Throws Error: device_failed with what the system refused; invalid_argument where the environment
 /// variable VERBENA_FAULT is set, and isn't a fault plan.
-std::unique_ptr<Device> open_soft_device();
+std::unique_ptr<Device> open_soft_device(PeerDeath death = PeerDeath::at_once);
 /// The same with this plan, whatever the environment says.
 std::unique_ptr<Device> open_soft_device(const soft::FaultPlan& plan);
+
+/// soft0 as a listing shows it: one for the whole program, and every soft0 that is opened points to it.
+ibv_device& soft_device_entry() noexcept;
+__be64 soft_device_guid() noexcept;
+/// Whose context this is; nullptr where it isn't a soft0 of this program. Any thread; the context lives.
+Device* soft_device_of(const ibv_context* context) noexcept;
 
 }  // namespace verbena::core

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace verbena {
@@ -57,5 +58,9 @@ struct DeviceInfo {
 
 /// Every device: real ones first, then soft0. A device that can't be opened is listed with its problem.
 std::vector<DeviceInfo> describe_devices();
+
+/// Whether `plan` is a fault plan of soft0 (docs/fault-plan.md). Throws Error (invalid_argument) that names
+/// the word that is wrong and those that there are.
+void check_fault_plan(std::string_view plan);
 
 }  // namespace verbena

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same semantics between two processes, and what only two can show: a peer that sleeps, or is stopped.
+#include <poll.h>
 #include <signal.h>
 
 #include <cstring>
@@ -115,6 +116,29 @@ TEST_F(TwoProcessesTest, AtomicsGoOnThoughTheTargetPostsNothing) {
     if (i == 0) first = former.word();
     ASSERT_EQ(former.word(), first + i);
   }
+}
+
+TEST_F(TwoProcessesTest, AnAtomicIsCarriedOutThoughBothSidesSleep) {
+  RemoteProcess peer{device(), "storekeeper", {MemoryKind::heap, 4096}};
+  Endpoint& endpoint = peer.endpoint();
+  Buffer& former = endpoint.buffer(8);
+  peer.send_to_sleep();
+  constexpr int count = 20;
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < count; ++i) {
+    ASSERT_EQ(ibv_req_notify_cq(endpoint.send_cq(), 0), 0);
+    endpoint.post(fetch_add(former.piece(), peer.remote(), 1));
+    pollfd readable{endpoint.channel()->fd, POLLIN, 0};
+    ASSERT_EQ(poll(&readable, 1, static_cast<int>(std::chrono::milliseconds{patience}.count())), 1);
+    ibv_cq* cq = nullptr;
+    void* context = nullptr;
+    ASSERT_EQ(device().get_cq_event(endpoint.channel(), &cq, &context), 0);
+    device().ack_cq_events(cq, 1);
+    expect_success(endpoint.sent(), IBV_WC_FETCH_ADD, 0, endpoint);
+  }
+  // Nobody waits for a turn of soft0's thread, which is 100 ms.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, count * std::chrono::milliseconds{50});
+  peer.wake();
 }
 
 TEST_F(TwoProcessesTest, ABrokenAccessIsRefusedAndTheTargetIsUnharmed) {

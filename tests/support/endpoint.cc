@@ -41,7 +41,8 @@ Endpoint::Endpoint(core::Device& device, const EndpointOptions& options)
                                     : made(device, device.alloc_pd(), "allocating a protection domain")),
       pd_(options.pd != nullptr ? options.pd : own_pd_.get()),
       channel_(made(device, device.create_comp_channel(), "creating a completion channel")),
-      send_cq_(made(device, device.create_cq(options.completions, this, nullptr, 0), "creating a send CQ")),
+      send_cq_(
+          made(device, device.create_cq(options.completions, this, channel_.get(), 0), "creating a send CQ")),
       own_receive_cq_(options.receive_cq != nullptr
                           ? core::Handle<ibv_cq>{}
                           : made(device, device.create_cq(options.completions, this, channel_.get(), 0),

@@ -23,6 +23,8 @@ class RecordingDevice final : public core::Device {
   int query_device(ibv_device_attr&) override { return EOPNOTSUPP; }
   int query_port(std::uint8_t, ibv_port_attr&) override { return EOPNOTSUPP; }
   int query_gid(std::uint8_t, int, ibv_gid&) override { return EOPNOTSUPP; }
+  int query_gid_entry(std::uint8_t, int, ibv_gid_entry&) override { return EOPNOTSUPP; }
+  int query_pkey(std::uint8_t, int, __be16&) override { return EOPNOTSUPP; }
   int preferred_gid_index(std::uint8_t) override { return 0; }
 
   ibv_pd* alloc_pd() override { return nothing(); }
@@ -32,6 +34,9 @@ class RecordingDevice final : public core::Device {
   int dereg_mr(ibv_mr*) override { return record("mr"); }
   ibv_mw* alloc_mw(ibv_pd*, ibv_mw_type) override { return nothing(); }
   int dealloc_mw(ibv_mw*) override { return record("mw"); }
+
+  ibv_ah* create_ah(ibv_pd*, ibv_ah_attr&) override { return nothing(); }
+  int destroy_ah(ibv_ah*) override { return record("ah"); }
 
   ibv_comp_channel* create_comp_channel() override { return nothing(); }
   int destroy_comp_channel(ibv_comp_channel*) override { return record("channel"); }

@@ -9,8 +9,9 @@
 
 namespace verbena::tools {
 
-/// Exit statuses, the same for every command.
-enum class Status { success = 0, failure = 1, usage = 2 };
+/// Exit statuses, the same for every command. The last two are of one that runs another program, and
+/// env(1)'s.
+enum class Status { success = 0, failure = 1, usage = 2, unusable_program = 126, no_program = 127 };
 
 /// Thrown where the sentence is known. `what()` is the sentence, without the program's name.
 class Failure : public std::runtime_error {

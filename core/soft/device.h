@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+/// soft0 as a core::Device: one method a verb.
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <set>
+
+#include "core/device.h"
+#include "core/soft/context.h"
+#include "core/soft/lending.h"
+#include "core/soft/limits.h"
+#include "core/soft/soft_device.h"
+
+namespace verbena::core::soft {
+
+/// How a verb that returns an object fails.
+template <class T>
+T* refuse(int error) {
+  errno = error;
+  return nullptr;
+}
+
+class SoftDevice final : public Device {
+ public:
+  SoftDevice(std::optional<FaultPlan> plan, PeerDeath death) : node_(*this, plan, death) {}
+
+  std::string_view name() const noexcept override { return "soft0"; }
+  DeviceKind kind() const noexcept override { return DeviceKind::software; }
+  ibv_context* context() noexcept override { return node_.verbs(); }
+
+  int query_device(ibv_device_attr& attr) override {
+    describe_device(attr);
+    return 0;
+  }
+  int query_port(std::uint8_t port, ibv_port_attr& attr) override {
+    if (port != 1) return EINVAL;
+    describe_port(attr);
+    return 0;
+  }
+  int query_gid(std::uint8_t port, int index, ibv_gid& gid) override {
+    if (port != 1 || index != 0) return EINVAL;
+    gid = host_gid();
+    return 0;
+  }
+  int query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) override {
+    entry = {};
+    entry.gid_index = static_cast<std::uint32_t>(index);
+    entry.port_num = port;
+    entry.gid_type = IBV_GID_TYPE_ROCE_V2;
+    return query_gid(port, index, entry.gid);
+  }
+  int query_pkey(std::uint8_t port, int index, __be16& pkey) override {
+    if (port != 1 || index != 0) return EINVAL;
+    pkey = 0xffff;  // the default partition; the same in either byte order
+    return 0;
+  }
+  int preferred_gid_index(std::uint8_t) override { return 0; }
+
+  ibv_pd* alloc_pd() override;
+  int dealloc_pd(ibv_pd* pd) override;
+  ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
+  ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
+  int dereg_mr(ibv_mr* mr) override;
+  ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
+  int dealloc_mw(ibv_mw* mw) override;
+
+  ibv_ah* create_ah(ibv_pd* pd, ibv_ah_attr& attr) override;
+  int destroy_ah(ibv_ah* ah) override;
+
+  ibv_comp_channel* create_comp_channel() override;
+  int destroy_comp_channel(ibv_comp_channel* channel) override;
+  int get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) override;
+  void ack_cq_events(ibv_cq* cq, unsigned int count) override;
+  ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) override;
+  int destroy_cq(ibv_cq* cq) override;
+
+  ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) override;
+  int modify_srq(ibv_srq* srq, ibv_srq_attr& attr, int mask) override;
+  int query_srq(ibv_srq* srq, ibv_srq_attr& attr) override;
+  int destroy_srq(ibv_srq* srq) override;
+
+  ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr& init) override;
+  int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
+  int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
+  int destroy_qp(ibv_qp* qp) override;
+
+  Lending* lending() noexcept override { return &lending_; }
+
+  int get_async_event(ibv_async_event& event) override { return node_.events().get(event); }
+  void ack_async_event(ibv_async_event&) override {
+  }  // nothing waits for it: destroying forgets pending events
+
+ private:
+  ibv_mr* reg(ibv_pd* pd, void* address, std::size_t length, int access, const SharedRange* shared);
+
+  Context node_;
+  SoftLending lending_{node_};
+  std::set<std::uint16_t> domains_;  // numbers in use; guarded by the node's mutex
+};
+
+}  // namespace verbena::core::soft

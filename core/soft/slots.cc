@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The set-up verbs that libibverbs' inline functions take from the context itself, not from the library. A
+// slot that stays empty answers EOPNOTSUPP, as on a device without the capability.
+#include <algorithm>
+#include <cstring>
+
+#include "core/soft/context.h"
+#include "core/soft/limits.h"
+#include "core/soft/soft_device.h"
+
+namespace verbena::core::soft {
+namespace {
+
+/// Structures of verbs grow at their end: fills as much as the caller's has, and zeroes what we don't know.
+template <class T>
+void fill(T* to, std::size_t size, const T& from) noexcept {
+  std::memcpy(to, &from, std::min(size, sizeof from));
+  if (size > sizeof from) std::memset(reinterpret_cast<std::byte*>(to) + sizeof from, 0, size - sizeof from);
+}
+
+int query_port(ibv_context* context, std::uint8_t port, ibv_port_attr* attr, std::size_t size) {
+  ibv_port_attr described{};
+  const int error = soft_device_of(context)->query_port(port, described);
+  if (error == 0) fill(attr, size, described);
+  return error;
+}
+
+int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input, ibv_device_attr_ex* attr,
+                    std::size_t size) {
+  if ((input && input->comp_mask != 0) || size < sizeof attr->orig_attr) return EINVAL;
+  ibv_device_attr_ex described{};
+  const int error = soft_device_of(context)->query_device(described.orig_attr);
+  described.device_cap_flags_ex = described.orig_attr.device_cap_flags;
+  described.phys_port_cnt_ex = described.orig_attr.phys_port_cnt;
+  if (error == 0) fill(attr, size, described);
+  return error;
+}
+
+}  // namespace
+
+void Context::install_slots() noexcept {
+  verbs_.query_port = query_port;
+  verbs_.query_device_ex = query_device_ex;
+  ibv_context_ops& ops = verbs_.context.ops;
+  ops.alloc_mw = [](ibv_pd* pd, ibv_mw_type type) { return soft_device_of(pd->context)->alloc_mw(pd, type); };
+  ops.dealloc_mw = [](ibv_mw* mw) { return soft_device_of(mw->context)->dealloc_mw(mw); };
+}
+
+}  // namespace verbena::core::soft

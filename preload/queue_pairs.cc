@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Queue pairs, shared receive queues, address handles, multicast groups.
+#include <infiniband/verbs.h>
+
+#include <cerrno>
+#include <cstdint>
+
+#include "core/soft/soft_device.h"
+#include "preload/real.h"
+
+using verbena::core::Device;
+using verbena::core::soft_device_of;
+
+VERBENA_EXPORT ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* init) {
+  if (Device* const soft = soft_device_of(pd->context)) return soft->create_srq(pd, *init);
+  return REAL(ibv_create_srq)(pd, init);
+}
+
+VERBENA_EXPORT int ibv_modify_srq(ibv_srq* srq, ibv_srq_attr* attr, int mask) {
+  if (Device* const soft = soft_device_of(srq->context)) return soft->modify_srq(srq, *attr, mask);
+  return REAL(ibv_modify_srq)(srq, attr, mask);
+}
+
+VERBENA_EXPORT int ibv_query_srq(ibv_srq* srq, ibv_srq_attr* attr) {
+  if (Device* const soft = soft_device_of(srq->context)) return soft->query_srq(srq, *attr);
+  return REAL(ibv_query_srq)(srq, attr);
+}
+
+VERBENA_EXPORT int ibv_destroy_srq(ibv_srq* srq) {
+  if (Device* const soft = soft_device_of(srq->context)) return soft->destroy_srq(srq);
+  return REAL(ibv_destroy_srq)(srq);
+}
+
+VERBENA_EXPORT ibv_qp* ibv_create_qp(ibv_pd* pd, ibv_qp_init_attr* init) {
+  if (Device* const soft = soft_device_of(pd->context)) return soft->create_qp(pd, *init);
+  return REAL(ibv_create_qp)(pd, init);
+}
+
+VERBENA_EXPORT int ibv_modify_qp(ibv_qp* qp, ibv_qp_attr* attr, int mask) {
+  if (Device* const soft = soft_device_of(qp->context)) return soft->modify_qp(qp, *attr, mask);
+  return REAL(ibv_modify_qp)(qp, attr, mask);
+}
+
+VERBENA_EXPORT int ibv_query_qp(ibv_qp* qp, ibv_qp_attr* attr, int mask, ibv_qp_init_attr* init) {
+  if (Device* const soft = soft_device_of(qp->context)) return soft->query_qp(qp, *attr, mask, *init);
+  return REAL(ibv_query_qp)(qp, attr, mask, init);
+}
+
+VERBENA_EXPORT int ibv_query_qp_data_in_order(ibv_qp* qp, ibv_wr_opcode opcode, std::uint32_t flags) {
+  if (soft_device_of(qp->context)) return 0;  // nothing is promised
+  return REAL(ibv_query_qp_data_in_order, "IBVERBS_1.14")(qp, opcode, flags);
+}
+
+VERBENA_EXPORT int ibv_destroy_qp(ibv_qp* qp) {
+  if (Device* const soft = soft_device_of(qp->context)) return soft->destroy_qp(qp);
+  return REAL(ibv_destroy_qp)(qp);
+}
+
+VERBENA_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
+  if (!soft_device_of(qp->context)) return REAL(ibv_qp_to_qp_ex, "IBVERBS_1.6")(qp);
+  return nullptr;  // it has no such functions
+}
+
+VERBENA_EXPORT int ibv_query_ece(ibv_qp* qp, ibv_ece* ece) {
+  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  return REAL(ibv_query_ece, "IBVERBS_1.10")(qp, ece);
+}
+
+VERBENA_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
+  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  return REAL(ibv_set_ece, "IBVERBS_1.10")(qp, ece);
+}
+
+VERBENA_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attr) {
+  if (Device* const soft = soft_device_of(pd->context)) return soft->create_ah(pd, *attr);
+  return REAL(ibv_create_ah)(pd, attr);
+}
+
+VERBENA_EXPORT int ibv_destroy_ah(ibv_ah* ah) {
+  if (Device* const soft = soft_device_of(ah->context)) return soft->destroy_ah(ah);
+  return REAL(ibv_destroy_ah)(ah);
+}
+
+VERBENA_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
+  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  return REAL(ibv_attach_mcast)(qp, gid, lid);
+}
+
+VERBENA_EXPORT int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
+  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  return REAL(ibv_detach_mcast)(qp, gid, lid);
+}
