@@ -11,6 +11,25 @@
 using verbena::core::Device;
 using verbena::core::soft_device_of;
 
+namespace {
+
+/// Where a datagram came from, as where to send one.
+ibv_ah_attr answer_to(const ibv_wc& wc, const ibv_grh& grh, std::uint8_t port) {
+  ibv_ah_attr attr{};
+  attr.dlid = wc.slid;
+  attr.sl = wc.sl;
+  attr.src_path_bits = wc.dlid_path_bits;
+  attr.port_num = port;
+  if (wc.wc_flags & IBV_WC_GRH) {
+    attr.is_global = 1;
+    attr.grh.dgid = grh.sgid;
+    attr.grh.hop_limit = 0xff;
+  }
+  return attr;
+}
+
+}  // namespace
+
 VERBENA_EXPORT ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* init) {
   if (Device* const soft = soft_device_of(pd->context)) return soft->create_srq(pd, *init);
   return REAL(ibv_create_srq)(pd, init);
@@ -74,6 +93,20 @@ VERBENA_EXPORT int ibv_set_ece(ibv_qp* qp, ibv_ece* ece) {
 VERBENA_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attr) {
   if (Device* const soft = soft_device_of(pd->context)) return soft->create_ah(pd, *attr);
   return REAL(ibv_create_ah)(pd, attr);
+}
+
+VERBENA_EXPORT int ibv_init_ah_from_wc(ibv_context* context, std::uint8_t port, ibv_wc* wc, ibv_grh* grh,
+                                       ibv_ah_attr* attr) {
+  if (!soft_device_of(context)) return REAL(ibv_init_ah_from_wc)(context, port, wc, grh, attr);
+  *attr = answer_to(*wc, *grh, port);
+  return 0;
+}
+
+VERBENA_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, std::uint8_t port) {
+  Device* const soft = soft_device_of(pd->context);
+  if (!soft) return REAL(ibv_create_ah_from_wc)(pd, wc, grh, port);
+  ibv_ah_attr attr = answer_to(*wc, *grh, port);
+  return soft->create_ah(pd, attr);
 }
 
 VERBENA_EXPORT int ibv_destroy_ah(ibv_ah* ah) {

@@ -24,6 +24,9 @@ namespace {
 constexpr int restless_turn = 1;
 constexpr int quiet_turn = 100;
 
+/// Marks, beside its descriptor, a socket that isn't ours to read.
+constexpr std::uint64_t of_datagrams = std::uint64_t{1} << 32;
+
 bool try_reading(pid_t pid, std::uint64_t address, std::uint64_t expected) {
   std::uint64_t value = 0;
   const iovec local{&value, sizeof value};
@@ -63,8 +66,16 @@ void Agent::kick() noexcept {
 void Agent::watch_socket(int socket) {
   epoll_event interest{};
   interest.events = EPOLLIN | EPOLLRDHUP;
-  interest.data.fd = socket;
+  interest.data.u64 = static_cast<std::uint32_t>(socket);
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &interest);
+}
+
+void Agent::watch_datagrams(int socket) noexcept {
+  epoll_event interest{};
+  interest.events = EPOLLIN | EPOLLONESHOT;
+  interest.data.u64 = of_datagrams | static_cast<std::uint32_t>(socket);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket, &interest) != 0)
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &interest);
 }
 
 void Agent::watch(PeerProcess& peer) {
@@ -78,7 +89,12 @@ void Agent::run() {
     std::array<epoll_event, 64> ready;
     const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), timeout);
     for (int i = 0; i < count; ++i) {
-      const int socket = ready[static_cast<std::size_t>(i)].data.fd;
+      const epoll_data_t& whose = ready[static_cast<std::size_t>(i)].data;
+      if (whose.u64 & of_datagrams) {
+        datagrams_came_ = true;
+        continue;
+      }
+      const int socket = whose.fd;
       if (socket == listener_) {
         accept_all();
       } else if (socket == kick_.get()) {
@@ -99,10 +115,16 @@ int Agent::turn() {
   context_.seal_all();
   const bool bereaved = context_.fail_bereaved();
   const bool nudged = std::exchange(nudged_, false);
-  if (context_.peers_.empty() && !context_.plan() && !bereaved) return -1;
+  const bool must = std::exchange(datagrams_came_, false);
+  if (context_.peers_.empty() && !context_.plan() && !bereaved && context_.datagram_ports_ == 0) return -1;
   int timeout = context_.plan() || nudged ? restless_turn : quiet_turn;
   for (const auto& cq : context_.queues_) {
-    if (!cq || cq->was_polled() || !cq->lock.try_lock()) continue;
+    if (!cq) continue;
+    if (must && cq->listens()) {
+      cq->lock.lock();  // who holds it may have looked too early
+    } else if (cq->was_polled() || !cq->lock.try_lock()) {
+      continue;
+    }
     cq->progress_armed();
     if (cq->restless()) timeout = restless_turn;
     cq->lock.unlock();

@@ -27,6 +27,8 @@ class Agent {
   /// Watches our connection to a peer: for what it answers, and for its end. Any thread, with the context's
   /// mutex.
   void watch(PeerProcess& peer);
+  /// Looks after all completion queues when something comes at the socket next. Any thread.
+  void watch_datagrams(int socket) noexcept;
   /// Makes the thread look around now, and turn regularly from now on if there are links.
   void kick() noexcept;
 
@@ -53,6 +55,7 @@ class Agent {
   Descriptor kick_;
   Descriptor spare_;                                 // given up to turn a process away where no other is left
   std::unordered_map<int, Connection> connections_;  // guarded by the context's mutex
+  bool datagrams_came_ = false;                      // of this thread alone
   bool nudged_ = false;                              // and left it to a poller; of this thread alone
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -98,6 +98,7 @@ int CompletionQueue::arm(bool solicited_only) noexcept {
   // acknowledgement), a light fence, and loads what we stored: one of us sees the other.
   heavy_fence();
   must_look_ = true;
+  watch_datagrams();
   progress();
   if (late_ && head_ != tail_) late_->wants_event = true;       // the user couldn't see it
   if (armed_ != Armed::no && !senders_.empty()) nudge_peers();  // a peer that neither polls nor sleeps armed
@@ -133,6 +134,7 @@ void CompletionQueue::progress_armed() noexcept {
   must_look_ = true;
   progress();
   if (late_) notify_when_due(monotonic_ns());
+  if (armed_ != Armed::no) watch_datagrams();
   if (armed_ == Armed::no || senders_.empty()) return;
   for (QueuePair* qp : senders_) qp->ask_for_event();
   heavy_fence();  // as in arm()
@@ -179,9 +181,24 @@ void CompletionQueue::serve_backlog() noexcept {
       ++i;
       continue;
     }
-    qp.in_backlog = false;
+    leave_backlog(qp);
     backlog_[i] = backlog_.back();
     backlog_.pop_back();
+  }
+}
+
+void CompletionQueue::leave_backlog(QueuePair& qp) noexcept {
+  qp.in_backlog = false;
+  if (qp.datagrams) listeners_.fetch_sub(1, std::memory_order_relaxed);  // a count, under the lock
+}
+
+// Before the look that follows arming: what comes before it is found by that, what comes after it by the
+// agent.
+void CompletionQueue::watch_datagrams() noexcept {
+  if (!listens()) [[likely]]
+    return;
+  for (const QueuePair* qp : backlog_) {
+    if (qp->datagrams) owner_context.watch_datagrams(*qp->datagrams);
   }
 }
 
@@ -235,6 +252,7 @@ void CompletionQueue::add_backlog(QueuePair& qp) {
   if (qp.in_backlog) return;
   qp.in_backlog = true;
   backlog_.push_back(&qp);
+  if (qp.datagrams) listeners_.fetch_add(1, std::memory_order_relaxed);  // a count, under the lock
 }
 
 void CompletionQueue::watch(QueuePair& qp) {
@@ -277,8 +295,7 @@ void CompletionQueue::forget(QueuePair& qp) noexcept {
   direct_count_ = static_cast<std::uint32_t>(end - direct_.begin());
   if (qp.recv_cq == this) {
     qp.is_direct = false;
-    std::erase(backlog_, &qp);
-    qp.in_backlog = false;
+    if (std::erase(backlog_, &qp)) leave_backlog(qp);
   }
   if (qp.send_cq == this) {
     std::erase(senders_, &qp);

@@ -62,7 +62,9 @@ struct CompletionQueue : ibv_cq {
   /// A send of one of its queue pairs is done: it isn't waiting in vain.
   void note_retired() noexcept { has_retired_ = true; }
   /// True while something waits for time to pass or for a peer: the agent then turns faster.
-  bool restless() const noexcept { return !senders_.empty() || !backlog_.empty(); }
+  bool restless() const noexcept { return !senders_.empty() || backlog_.size() > listeners(); }
+  /// Whether datagrams come to it.
+  bool listens() const noexcept { return listeners() != 0; }
   bool is_armed() const noexcept { return armed_ != Armed::no; }
   /// True if the user has polled since this was last asked. Without the lock, which it would make a poller
   /// wait for.
@@ -80,6 +82,9 @@ struct CompletionQueue : ibv_cq {
   std::uint32_t events_delivered = 0;
 
  private:
+  std::uint32_t listeners() const noexcept { return listeners_.load(std::memory_order_relaxed); }
+  void leave_backlog(QueuePair& qp) noexcept;
+  void watch_datagrams() noexcept;
   void take_in() noexcept;
   void answer_bells() noexcept;
   void answer_group(std::uint32_t group) noexcept;
@@ -103,6 +108,8 @@ struct CompletionQueue : ibv_cq {
   std::int64_t nudged_at_ = 0;      // ns; the peers, for a user who sleeps
   std::vector<QueuePair*> senders_;
   std::vector<QueuePair*> backlog_;
+  std::atomic<std::uint32_t> listeners_{
+      0};  // of the backlog: UD queue pairs. Written under the lock; a hint without
   Armed armed_ = Armed::no;
   std::atomic<bool> polled_{false};
   bool has_retired_ = false;

@@ -170,6 +170,7 @@ std::uint32_t Context::claim_queue_pair() {
 
 void Context::add(QueuePair& qp) {
   queue_pairs_.push_back(&qp);
+  if (qp.datagrams && datagram_ports_++ == 0) agent_->kick();
   const BothSides locked(qp);
   Place& place = places_[index_of(qp.qp_num)];
   place.queue_pair.store(&qp, std::memory_order_relaxed);
@@ -178,6 +179,7 @@ void Context::add(QueuePair& qp) {
 
 void Context::remove(QueuePair& qp) {
   std::erase(queue_pairs_, &qp);
+  if (qp.datagrams) --datagram_ports_;
   {
     const BothSides locked(qp);
     qp.enter_reset();
@@ -231,6 +233,10 @@ void Context::unshare(std::uint32_t id) {
   message.id = id;
   for (const int socket : found->second.mapped_by) send_control(socket, message);
   shared_.erase(found);
+}
+
+void Context::watch_datagrams(const DatagramPort& port) noexcept {
+  agent_->watch_datagrams(port.descriptor());
 }
 
 void Context::hint(QueuePair& qp) noexcept {

@@ -135,6 +135,8 @@ class Context {
 
   /// True for the set-up call that the plan fails. Any thread; counts the calls.
   bool fails_call() noexcept;
+  /// Has the agent look when datagrams come: once, and not before they do.
+  void watch_datagrams(const DatagramPort& port) noexcept;
   /// Tells a queue pair's completion queues, without their locks, that there is something to do.
   void hint(QueuePair& qp) noexcept;
 
@@ -191,7 +193,8 @@ class Context {
   std::unique_ptr<Place[]> places_;
   std::uint32_t next_index_ = 0;
   std::vector<QueuePair*> queue_pairs_;
-  bool any_bereaved_ = false;  // some may have QueuePair::fails_at
+  std::uint32_t datagram_ports_ = 0;  // of queue_pairs_
+  bool any_bereaved_ = false;         // some may have QueuePair::fails_at
   std::array<std::unique_ptr<CompletionQueue>, max_completion_queues> queues_;
   std::unordered_map<std::uint32_t, std::unique_ptr<PeerProcess>> peers_;
   std::vector<std::unique_ptr<PeerProcess>> departed_;

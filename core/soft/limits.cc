@@ -45,6 +45,7 @@ void describe_device(ibv_device_attr& attr) noexcept {
   attr.max_srq = 65535;
   attr.max_srq_wr = max_work_requests;
   attr.max_srq_sge = static_cast<int>(max_gather);
+  attr.max_ah = 65535;
   attr.max_pkeys = 1;
   attr.local_ca_ack_delay = 0;
   attr.phys_port_cnt = 1;
@@ -80,6 +81,11 @@ ibv_gid host_gid() noexcept {
   gid.raw[0] = 0xfe;
   gid.raw[1] = 0x80;
   std::memcpy(gid.raw + 8, &host, sizeof host);
+  return gid;
+}
+
+const ibv_gid& host_gid_once() noexcept {
+  static const ibv_gid gid = host_gid();
   return gid;
 }
 

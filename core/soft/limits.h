@@ -15,5 +15,7 @@ void describe_port(ibv_port_attr& attr) noexcept;
 /// The same for all processes that can reach each other: made of the host's boot and the network namespace,
 /// in which abstract sockets live.
 ibv_gid host_gid() noexcept;
+/// The same as it was when this was first called: a process stays in its namespace.
+const ibv_gid& host_gid_once() noexcept;
 
 }  // namespace verbena::core::soft

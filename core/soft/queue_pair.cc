@@ -142,7 +142,7 @@ bool QueuePair::bear_loss() noexcept {
   receive();
   retire(true);
   if (!sends.is_empty()) return false;
-  const std::int64_t patience = ack_patience_ns();
+  const std::int64_t patience = is_reliable() ? ack_patience_ns() : 0;
   fails_at = patience == 0 ? 0 : monotonic_ns() + patience;
   return true;
 }
@@ -151,6 +151,7 @@ void QueuePair::lose_peer() noexcept {
   fails_at = 0;
   receive();     // what it left in our ring has arrived
   retire(true);  // what it consumed has been delivered
+  if (!is_reliable()) return;
   if (current_state() != IBV_QPS_RTR && current_state() != IBV_QPS_RTS) return;
   if (!sends.is_empty()) {
     broken_ = refused_ = IBV_WC_RETRY_EXC_ERR;
@@ -182,7 +183,7 @@ void QueuePair::enter_reset() noexcept {
   if (recv_cq != send_cq) receive_completions().purge(qp_num);
   sends.head = sends.next = sends.tail = 0;
   receives.clear();
-  receiving_ = unfinished_ = refusing_ = has_target_write_ = false;
+  receiving_ = unfinished_ = refusing_ = losing_ = has_target_write_ = false;
   not_ready_since_ = waiting_since_ = 0;
   received_ = described_ = receives_posted = messages_sent_ = 0;
   broken_ = refused_ = IBV_WC_SUCCESS;
@@ -190,6 +191,7 @@ void QueuePair::enter_reset() noexcept {
   fails_at = 0;
   attributes = {};
   if (faults_) faults_->begin_anew();
+  if (datagrams) datagrams->drain();
   parting.store(Parting::none, std::memory_order_relaxed);
   change_state(IBV_QPS_RESET);
 }

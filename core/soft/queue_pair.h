@@ -18,6 +18,7 @@
 #include <memory>
 #include <span>
 
+#include "core/soft/datagram_port.h"
 #include "core/soft/faults.h"
 #include "core/soft/layout.h"
 #include "core/soft/link.h"
@@ -58,7 +59,7 @@ struct QueuePair : ibv_qp {
     if (link.in && link.has_entry(link.first_slot().word.load(std::memory_order_acquire))) receive();
   }
   bool has_backlog() const noexcept {
-    return not_ready_since_ != 0 || unfinished_ || has_receives_to_flush();
+    return not_ready_since_ != 0 || unfinished_ || has_receives_to_flush() || listens();
   }
   /// Completes what the peer has consumed, carries on with what waits. `look`: read the peer's progress line
   /// too.
@@ -104,6 +105,13 @@ struct QueuePair : ibv_qp {
     if (borrowed_ && mapping->contains(borrowed_)) borrowed_mapping_ = mapping;
   }
 
+  /// Only reliable service knows of errors that a peer finds; others lose what a peer doesn't take.
+  bool is_reliable() const noexcept { return qp_type == IBV_QPT_RC; }
+  /// Datagrams may come at any time, and nobody rings for them.
+  bool listens() const noexcept {
+    const ibv_qp_state now = current_state();
+    return datagrams && now != IBV_QPS_RESET && now != IBV_QPS_INIT && now != IBV_QPS_ERR;
+  }
   ibv_qp_state current_state() const noexcept { return current_.load(std::memory_order_relaxed); }
   CompletionQueue& send_completions() noexcept { return send_completions_; }
   CompletionQueue& receive_completions() noexcept { return receive_completions_; }
@@ -119,6 +127,7 @@ struct QueuePair : ibv_qp {
   ReceiveQueue receives;
   std::uint32_t receives_posted = 0;  // since the reset
   Link link;
+  std::unique_ptr<DatagramPort> datagrams;  // of UD, which has no link; else null
 
   bool holds_both = false;  // whoever is at work holds both locks: neither side takes the other's
   bool is_direct = false;   // of the receive completion queue's lists
@@ -153,6 +162,8 @@ struct QueuePair : ibv_qp {
   void advance() noexcept;
   enum class Step { done, blocked, failed };
   Step carry_out(SendRequest& request, std::uint32_t position) noexcept;
+  Step lose_or_wait(SendRequest& request) noexcept;
+  Step refuse_access(ibv_wc_status status) noexcept;
   Step send_message(SendRequest& request, std::uint32_t position) noexcept;
   Step send_described(SendRequest& request, std::uint32_t position) noexcept;
   bool describable(const SendRequest& request, std::uint32_t position) noexcept;
@@ -185,6 +196,10 @@ struct QueuePair : ibv_qp {
   bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
+  bool has_receive() noexcept;
+  bool has_space_for(std::uint32_t length) const noexcept;
+  bool loses(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept;
+  void lose_entry(std::uint32_t slots) noexcept;
   bool begin_receive() noexcept;
   bool scatter(const std::byte* from, std::uint32_t length) noexcept;
   void finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opcode opcode,
@@ -200,6 +215,11 @@ struct QueuePair : ibv_qp {
   void flush_receives() noexcept;
   void complete_receive(std::uint64_t id, ibv_wc_status status) noexcept;
   bool invalidate_window(std::uint32_t key) noexcept;
+
+  // datagrams.cc
+  Step send_datagram(SendRequest& request, std::uint32_t position) noexcept;
+  void receive_datagrams() noexcept;
+  void take_datagram(const Datagram& datagram) noexcept;
 
   // target.cc
   bool serve_write(const Slot& slot, std::uint32_t length) noexcept;
@@ -255,6 +275,7 @@ struct QueuePair : ibv_qp {
   // queue_pair_faults.cc
   void advance_by_plan() noexcept;
   Faults::Patience patience() const noexcept;
+  bool lose_unreliable(SendRequest& request) noexcept;
   void cut_link() noexcept;
   void come_late(Role role) noexcept;
 
@@ -284,6 +305,7 @@ struct QueuePair : ibv_qp {
   std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
   bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
   bool refusing_ = false;             // the peer has been told that its entry failed
+  bool losing_ = false;               // the rest of this message: its beginning found no place
 
   std::unique_ptr<Faults> faults_;  // by the context's plan; null where it has none, as nearly always
 };

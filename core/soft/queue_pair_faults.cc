@@ -28,19 +28,22 @@ void QueuePair::advance_by_plan() noexcept {
   while (sends.has_waiting() && broken_ == IBV_WC_SUCCESS && refused_ == IBV_WC_SUCCESS) {
     SendRequest& request = sends.at(sends.next);
     if (!is_local(request.opcode)) {
-      if (!may_send()) return;
+      if (is_reliable() && !may_send()) return;
       switch (faults_->fate(takes_receive(request.opcode), monotonic_ns(), patience())) {
         case goes:
           break;
         case waits:
           return;
         case lost:
+          if (lose_unreliable(request)) continue;
           broken_ = IBV_WC_RETRY_EXC_ERR;
           return;
         case refused:
+          if (lose_unreliable(request)) continue;
           broken_ = IBV_WC_RNR_RETRY_EXC_ERR;
           return;
         case cut:
+          if (lose_unreliable(request)) continue;
           return cut_link();
       }
     }
@@ -50,8 +53,18 @@ void QueuePair::advance_by_plan() noexcept {
   }
 }
 
+// Unreliable service tries once, and doesn't know.
+bool QueuePair::lose_unreliable(SendRequest& request) noexcept {
+  if (is_reliable()) return false;
+  request.stage = SendRequest::Stage::answered;
+  faults_->went();
+  ++sends.next;
+  return true;
+}
+
 // The peer's timer is what counts, by the standard; ours stands for it.
 Faults::Patience QueuePair::patience() const noexcept {
+  if (!is_reliable()) return {0, 0, 0, 0};
   constexpr std::uint8_t without_timeout = 14;  // 67 ms, where the user wants to wait for ever
   const std::uint8_t exponent = attributes.timeout != 0 ? attributes.timeout : without_timeout;
   return {std::int64_t{4096} << exponent, attributes.retry_cnt, not_ready_timer_ns(attributes.min_rnr_timer),

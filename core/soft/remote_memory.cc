@@ -98,6 +98,13 @@ int QueuePair::copy_by_kernel(std::span<const ibv_sge> pieces, std::uint32_t off
   return 0;
 }
 
+// The peer's device refuses. An unreliable sender never hears of it.
+QueuePair::Step QueuePair::refuse_access(ibv_wc_status status) noexcept {
+  if (!is_reliable()) return Step::done;
+  report_access_fault();
+  return fail_with(status);
+}
+
 QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t position) noexcept {
   const bool is_read = request.opcode == IBV_WR_RDMA_READ;
   const bool has_notice = request.opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
@@ -113,8 +120,7 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
   if (!messages_are_expected()) return Step::blocked;
   const unsigned access = is_read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_REMOTE_WRITE;
   if ((link.out->access.load(std::memory_order_relaxed) & access) == 0) {
-    report_access_fault();
-    return fail_with(IBV_WC_REM_INV_REQ_ERR);
+    return refuse_access(IBV_WC_REM_INV_REQ_ERR);
   }
   std::byte* mapped = nullptr;
   const Reach way =
@@ -140,8 +146,7 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
     case Reach::target:
       return ask_target(request, position);
     case Reach::refused:
-      report_access_fault();
-      return fail_with(IBV_WC_REM_ACCESS_ERR);
+      return refuse_access(IBV_WC_REM_ACCESS_ERR);
     default:
       break;
   }
@@ -153,10 +158,9 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
   if (!granted) {  // revoked in the middle of the copy: what we read may be anything, what we wrote may be
                    // nowhere
     if (!link.is_up()) return Step::blocked;
-    report_access_fault();
-    return fail_with(IBV_WC_REM_ACCESS_ERR);
+    return refuse_access(IBV_WC_REM_ACCESS_ERR);
   }
-  if (error != 0) return fail_with(IBV_WC_REM_OP_ERR);
+  if (error != 0) return is_reliable() ? fail_with(IBV_WC_REM_OP_ERR) : Step::done;
   return has_notice ? send_notice(request) : Step::done;
 }
 

@@ -13,6 +13,7 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
+#include "core/soft/limits.h"
 #include "core/soft/pieces.h"
 #include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
@@ -22,6 +23,20 @@ namespace {
 
 bool is_send(ibv_wr_opcode opcode) {
   return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM || opcode == IBV_WR_SEND_WITH_INV;
+}
+
+/// For a process that is alive: until its agent has been scheduled and has answered.
+constexpr std::int64_t meeting_bound_ns = 1'000'000'000;
+
+/// All queue pairs that can be reached at all are behind one address.
+bool is_here(const ibv_ah_attr& address) {
+  return !address.is_global || std::memcmp(address.grh.dgid.raw, host_gid_once().raw, 16) == 0;
+}
+
+/// What service without acknowledgements carries.
+bool is_unreliable_verb(ibv_qp_type type, ibv_wr_opcode opcode) {
+  if (opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM) return true;
+  return type == IBV_QPT_UC && (opcode == IBV_WR_RDMA_WRITE || opcode == IBV_WR_RDMA_WRITE_WITH_IMM);
 }
 
 ibv_wc_opcode completion_opcode(ibv_wr_opcode opcode) {
@@ -167,6 +182,8 @@ int QueuePair::check_request(const ibv_send_wr& request, std::uint32_t& length) 
   constexpr std::uint64_t longest = 1ull << 31;  // IBTA: a message is at most 2^31 bytes
   if (total > longest) return EINVAL;
   length = static_cast<std::uint32_t>(total);
+  if (!is_reliable() && !is_unreliable_verb(qp_type, request.opcode)) return EINVAL;
+  if (qp_type == IBV_QPT_UD && !request.wr.ud.ah) return EINVAL;
   switch (request.opcode) {
     case IBV_WR_SEND:
     case IBV_WR_SEND_WITH_IMM:
@@ -214,7 +231,12 @@ void QueuePair::enqueue(const ibv_send_wr& request, std::uint32_t length) noexce
     entry.rkey = request.bind_mw.rkey;
     entry.bind = request.bind_mw.bind_info;
   }
-  if (request.opcode == IBV_WR_ATOMIC_CMP_AND_SWP || request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
+  if (qp_type == IBV_QPT_UD) {
+    const ibv_ah_attr& address = static_cast<const AddressHandle*>(request.wr.ud.ah)->attributes;
+    entry.remote_address = is_here(address) ? 1 : 0;
+    entry.rkey = request.wr.ud.remote_qpn & 0xff'ffff;
+    entry.compare_add = request.wr.ud.remote_qkey;
+  } else if (request.opcode == IBV_WR_ATOMIC_CMP_AND_SWP || request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
     entry.remote_address = request.wr.atomic.remote_addr;
     entry.rkey = request.wr.atomic.rkey;
     entry.compare_add = request.wr.atomic.compare_add;
@@ -254,6 +276,8 @@ void QueuePair::advance() noexcept {
 QueuePair::Step QueuePair::carry_out(SendRequest& request, std::uint32_t position) noexcept {
   if (request.opcode == IBV_WR_LOCAL_INV) return invalidate_local(request);
   if (request.opcode == IBV_WR_BIND_MW) return bind_window(request);
+  if (datagrams) return send_datagram(request, position);
+  if (!is_reliable() && !link.is_up()) return lose_or_wait(request);
   if (!may_send()) return Step::blocked;
   if (is_send(request.opcode)) {
     return describable(request, position) ? send_described(request, position)
@@ -268,6 +292,15 @@ QueuePair::Step QueuePair::carry_out(SendRequest& request, std::uint32_t positio
     return carry_out_atomic(request, position);
   }
   return read_or_write(request, position);
+}
+
+// Nobody says whether what goes out arrives; but a peer that is alive gets the time to be there.
+QueuePair::Step QueuePair::lose_or_wait(SendRequest& request) noexcept {
+  const std::int64_t now = monotonic_ns();
+  if (waiting_since_ == 0) waiting_since_ = now;
+  if (link.peer && !link.is_dead() && now - waiting_since_ < meeting_bound_ns) return Step::blocked;
+  request.stage = SendRequest::Stage::answered;
+  return Step::done;
 }
 
 bool QueuePair::may_send() noexcept {
@@ -291,9 +324,8 @@ std::int64_t QueuePair::ack_patience_ns() const noexcept {
   return (attributes.retry_cnt + 1) * (std::int64_t{4096} << attributes.timeout);
 }
 
-// A process that is alive gets at least `meeting_bound` for its agent to be scheduled and answer.
+// A process that is alive gets at least `meeting_bound_ns`.
 void QueuePair::check_patience() noexcept {
-  constexpr std::int64_t meeting_bound_ns = 1'000'000'000;
   const std::int64_t tries = ack_patience_ns();
   if (tries == 0) return;
   const std::int64_t patience = link.peer ? std::max(tries, meeting_bound_ns) : tries;
@@ -390,7 +422,7 @@ void QueuePair::look_at_peer() noexcept {
   if (!link.out) return;
   const Progress progress = Progress::unpack(link.out->progress.load(std::memory_order_acquire));
   link.hear(progress.consumed);
-  if (progress.status != 0 && refused_ == IBV_WC_SUCCESS) {
+  if (progress.status != 0 && refused_ == IBV_WC_SUCCESS && is_reliable()) {
     refused_ = progress.status <= IBV_WC_GENERAL_ERR ? static_cast<ibv_wc_status>(progress.status)
                                                      : IBV_WC_GENERAL_ERR;
   }
@@ -428,6 +460,7 @@ void QueuePair::retire(bool look) noexcept {
   if (look) look_at_peer();
   if (sends.has_waiting() && sends.at(sends.next).asked) take_answers();
   link.hear(link.heard.load(std::memory_order_relaxed));
+  if (was_dead && !is_reliable()) link.out_consumed = link.out_tail;  // what was under way is lost, and done
   for (;;) {
     if (!complete_done()) return;
     if (!sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) break;
@@ -439,7 +472,7 @@ void QueuePair::retire(bool look) noexcept {
   const bool has_failed = broken_ != IBV_WC_SUCCESS && sends.head == sends.next;
   // Without a request that waits for the peer its end is none of the queue pair's business: both may be
   // ending in peace.
-  if (refused_ == IBV_WC_SUCCESS && was_dead && !has_failed && !sends.is_empty())
+  if (refused_ == IBV_WC_SUCCESS && was_dead && !has_failed && !sends.is_empty() && is_reliable())
     refused_ = IBV_WC_RETRY_EXC_ERR;
   if (refused_ != IBV_WC_SUCCESS) broken_ = refused_;
   if (broken_ != IBV_WC_SUCCESS && (refused_ != IBV_WC_SUCCESS || sends.head == sends.next)) fail_sends();

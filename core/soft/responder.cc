@@ -44,7 +44,10 @@ int QueuePair::post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept {
 void QueuePair::receive() noexcept {
   unfinished_ = false;
   if (current_state() == IBV_QPS_ERR) return flush_receives();
-  if (!link.in || refusing_) return;
+  if (!link.in || refusing_) {
+    if (listens()) receive_datagrams();
+    return;
+  }
   constexpr int most_entries = 256;  // of one visit: nobody else starves
   for (int i = 0; i < most_entries; ++i) {
     Slot& slot = link.first_slot();
@@ -105,6 +108,7 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
   const auto flags = static_cast<std::uint8_t>(word >> 32);
   const auto length = static_cast<std::uint32_t>(word);
   if (!receive_completions().has_room()) return stay_unfinished();
+  if (!is_reliable() && loses(slot, kind, flags, length)) return true;
   switch (kind) {
     case SlotKind::send:
       return take_message(slot, flags, length);
@@ -134,16 +138,53 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
   return false;
 }
 
-bool QueuePair::begin_receive() noexcept {
+bool QueuePair::has_receive() noexcept {
   if (receiving_) return true;
-  if (shared_receives ? !shared_receives->take(current_receive_) : !receives.take(current_receive_)) {
-    return wait_for_receive();
-  }
-  receiving_ = true;
-  received_ = 0;
-  described_ = 0;
+  receiving_ = shared_receives ? shared_receives->take(current_receive_) : receives.take(current_receive_);
+  received_ = described_ = 0;
+  return receiving_;
+}
+
+bool QueuePair::begin_receive() noexcept {
+  if (!has_receive()) return wait_for_receive();
   not_ready_since_ = 0;
   return true;
+}
+
+bool QueuePair::has_space_for(std::uint32_t length) const noexcept {
+  std::uint64_t room = 0;
+  for (const ibv_sge& piece : current_receive_.list()) room += piece.length;
+  return received_ + std::uint64_t{length} <= room;
+}
+
+// Unreliable service: what meets no receive, or one that is too short, is lost as if on its way here, the
+// rest of its message with it. The receive waits for the next one. False: it can be taken.
+bool QueuePair::loses(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept {
+  std::uint32_t slots = 1;
+  if (kind == SlotKind::send) {
+    if (length > fragment_size(link.in_slots)) return false;  // wrong, and dealt with as such
+    slots = slots_for(length);
+  } else if (kind == SlotKind::send_described) {
+    Piece count;
+    std::memcpy(&count, slot.payload, sizeof count);
+    if (count.address > max_pieces) return false;
+    slots = slots_for(static_cast<std::uint32_t>((count.address + 1) * sizeof(Piece)));
+    if (receiving_ && described_ != 0) return false;  // in the middle of it
+  } else if (kind != SlotKind::write_notice) {
+    return false;
+  }
+  const bool takes_bytes = kind != SlotKind::write_notice;
+  if (flags & slot_flag::first) losing_ = false;
+  if (!losing_) losing_ = !has_receive() || (takes_bytes && !has_space_for(length));
+  if (!losing_) return false;
+  if (flags & slot_flag::last) losing_ = false;
+  lose_entry(slots);
+  return true;
+}
+
+void QueuePair::lose_entry(std::uint32_t slots) noexcept {
+  received_ = described_ = 0;
+  link.consume(slots);
 }
 
 // Receiver not ready: the entry stays. The requester's retry count and our timer say for how long.
@@ -163,6 +204,7 @@ bool QueuePair::wait_for_receive() noexcept {
 }
 
 void QueuePair::refuse(ibv_wc_status theirs) noexcept {
+  if (!is_reliable()) return;  // nobody is told
   refusing_ = true;
   link.in->progress.store(Progress{link.in_head, static_cast<std::uint8_t>(theirs)}.pack(),
                           std::memory_order_release);
@@ -221,7 +263,9 @@ bool QueuePair::take_described(Slot& slot, std::uint8_t flags, std::uint32_t len
       case Step::blocked:
         return stay_unfinished();
       case Step::failed:
-        return false;
+        if (is_reliable() || current_state() == IBV_QPS_ERR) return false;
+        lose_entry(slots_for(static_cast<std::uint32_t>((pieces + 1) * sizeof(Piece))));
+        return true;
     }
   }
   if (received_ != length) {
@@ -236,9 +280,7 @@ bool QueuePair::take_described(Slot& slot, std::uint8_t flags, std::uint32_t len
 
 QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
   if (piece.length == 0) return Step::done;
-  std::uint64_t room = 0;
-  for (std::uint32_t i = 0; i < current_receive_.count; ++i) room += current_receive_.pieces[i].length;
-  if (received_ + std::uint64_t{piece.length} > room) {
+  if (!has_space_for(piece.length)) {
     fail_receive(IBV_WC_LOC_LEN_ERR, IBV_WC_REM_INV_REQ_ERR);
     return Step::failed;
   }
@@ -295,7 +337,7 @@ bool QueuePair::receive_pieces_valid(std::uint32_t length) const noexcept {
 }
 
 bool QueuePair::take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept {
-  if (receiving_) {
+  if (receiving_ && is_reliable()) {  // in the middle of a message
     fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
     return false;
   }

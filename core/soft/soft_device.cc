@@ -260,7 +260,8 @@ int SoftDevice::destroy_srq(ibv_srq* verbs) {
 // ---- Queue pairs ----
 
 ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
-  if (init.qp_type != IBV_QPT_RC) return refuse<ibv_qp>(EOPNOTSUPP);
+  if (init.qp_type != IBV_QPT_RC && init.qp_type != IBV_QPT_UC && init.qp_type != IBV_QPT_UD)
+    return refuse<ibv_qp>(EOPNOTSUPP);
   ibv_qp_cap& cap = init.cap;
   if (!init.send_cq || !init.recv_cq || cap.max_send_wr > max_work_requests ||
       cap.max_recv_wr > max_work_requests || cap.max_send_sge > max_gather || cap.max_recv_sge > max_gather ||
@@ -271,7 +272,10 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   const std::lock_guard guard(node_.mutex());
   const std::uint32_t number = node_.claim_queue_pair();
   if (number == 0) return refuse<ibv_qp>(ENOMEM);
+  auto port = init.qp_type == IBV_QPT_UD ? std::make_unique<DatagramPort>(number) : nullptr;
+  if (port && !port->is_open()) return nullptr;  // errno from the system
   auto* qp = new QueuePair(node_, pd, number, init);
+  qp->datagrams = std::move(port);
   cap.max_send_wr = qp->sends.depth();
   cap.max_send_sge = qp->sends.gather();
   if (!init.srq) {
@@ -352,6 +356,11 @@ int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
   {
     const BothSides locked(qp);  // before the link: the peer's first entry may come at once
     qp.change_state(to);
+  }
+  if (qp.datagrams) {
+    const BothSides locked(qp);
+    qp.receive_completions().add_backlog(qp);
+    return 0;
   }
   const bool reachable =
       !attr.ah_attr.is_global || std::memcmp(attr.ah_attr.grh.dgid.raw, host_gid().raw, 16) == 0;

@@ -108,7 +108,7 @@ std::byte* QueuePair::own_memory(const TargetRequest& request, unsigned access) 
   if (!(attributes.qp_access_flags & access) || (bound_to != 0 && bound_to != qp_num) ||
       !keys.covers(request.key, domain.number, request.address, request.length, access)) {
     own_hazard.store(0, std::memory_order_release);
-    fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_ACCESS_ERR);
+    if (is_reliable()) fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_ACCESS_ERR);
     return nullptr;
   }
   return reinterpret_cast<std::byte*>(request.address);
@@ -123,9 +123,11 @@ bool QueuePair::serve_write(const Slot& slot, std::uint32_t length) noexcept {
     return false;
   }
   std::byte* to = own_memory(request, IBV_ACCESS_REMOTE_WRITE);
-  if (!to) return false;
-  place(to, slot.payload + sizeof request, length);
-  own_hazard.store(0, std::memory_order_release);
+  if (!to && (is_reliable() || current_state() == IBV_QPS_ERR)) return false;
+  if (to) {
+    place(to, slot.payload + sizeof request, length);
+    own_hazard.store(0, std::memory_order_release);
+  }
   link.consume(slots_for(static_cast<std::uint32_t>(sizeof request) + length));
   return true;
 }

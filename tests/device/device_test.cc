@@ -25,6 +25,9 @@ Quirks quirks_of(std::string_view device) {
     quirks.names_receive_refused_by_state = false;
     quirks.tells_invalidated_key = false;
     quirks.refuses_unaligned_atomic_when_posted = true;
+    quirks.refuses_verbs_that_a_service_lacks = false;
+    quirks.loses_what_is_too_long = false;
+    quirks.knows_own_datagram_key = false;
     quirks.rounds = 20;
     quirks.wake_ups = 4'000;
   }

@@ -35,6 +35,13 @@ struct Quirks {
   bool tells_invalidated_key = true;
   /// rxe refuses an unaligned atomic when it is posted; an HCA sends it, and the target refuses.
   bool refuses_unaligned_atomic_when_posted = false;
+  /// rxe takes reads on an unreliable connection, and any verb on datagrams, and does something else with
+  /// them.
+  bool refuses_verbs_that_a_service_lacks = true;
+  /// rxe fails the receive that a message of unreliable service is too long for, and its queue pair.
+  bool loses_what_is_too_long = true;
+  /// rxe sends the key as it stands.
+  bool knows_own_datagram_key = true;
   /// How many rounds of what is slow under emulation.
   std::size_t rounds = 200;
   std::uint32_t wake_ups = 20'000;

@@ -72,7 +72,7 @@ void Endpoint::to_init() {
   attr.qp_state = IBV_QPS_INIT;
   attr.port_num = port;
   attr.qp_access_flags = options_.access;
-  attr.qkey = 0x1111;
+  attr.qkey = datagram_key;
   const int more = options_.type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
   must("to INIT", device_.modify_qp(qp_.get(), attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | more));
 }

@@ -35,6 +35,9 @@ struct EndpointOptions {
   std::uint8_t reads = 4;
 };
 
+/// The Q_Key of every UD endpoint.
+inline constexpr std::uint32_t datagram_key = 0x1111;
+
 /// What the peer must know; travels between processes as it is.
 struct EndpointFacts {
   std::uint32_t qp_number;

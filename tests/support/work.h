@@ -30,6 +30,11 @@ struct Work {
   Work&& inlined() && { return std::move(*this).with(IBV_SEND_INLINE); }
   Work&& solicited() && { return std::move(*this).with(IBV_SEND_SOLICITED); }
   Work&& fenced() && { return std::move(*this).with(IBV_SEND_FENCE); }
+  /// A datagram: to that queue pair behind that address, which takes what has this key.
+  Work&& towards(ibv_ah* address, std::uint32_t queue_pair, std::uint32_t key) && {
+    request.wr.ud = {address, queue_pair, key};
+    return std::move(*this);
+  }
   Work&& with(unsigned int flag) && { return request.send_flags |= flag, std::move(*this); }
   Work&& without(unsigned int flag) && { return request.send_flags &= ~flag, std::move(*this); }
 };

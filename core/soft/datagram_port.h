@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Where the datagrams of one UD queue pair leave and arrive: a Unix datagram socket, whose abstract name is
+/// the queue pair's number. The kernel keeps processes apart and says who sent what; a system call a datagram
+/// is the price.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/soft/receive_queue.h"
+#include "core/soft/shared_file.h"
+
+namespace verbena::core::soft {
+
+/// Bytes of one datagram at most: soft0's MTU, without the GRH.
+inline constexpr std::uint32_t longest_datagram = 4096;
+
+struct DatagramHeader {
+  std::uint32_t key;        ///< the Q_Key
+  std::uint32_t immediate;  ///< in network order
+  std::uint8_t flags;       ///< slot_flag
+  std::uint8_t reserved[3];
+};
+
+/// As it has arrived; `payload` until the next one.
+struct Datagram {
+  std::uint32_t source;  ///< queue pair number, by the kernel's word
+  DatagramHeader header;
+  std::span<const std::byte> payload;
+};
+
+/// Sending is guarded by the queue pair's send completion queue, receiving by its receive completion queue.
+class DatagramPort {
+ public:
+  explicit DatagramPort(std::uint32_t number);
+  /// False: the system refused, with errno.
+  bool is_open() const noexcept { return static_cast<bool>(socket_); }
+  int descriptor() const noexcept { return socket_.get(); }
+
+  /// False: the receiver has no room for it now. Where there is no receiver, it is lost, and that is no
+  /// error.
+  bool send(std::uint32_t to, const DatagramHeader& header, std::span<const ibv_sge> pieces) noexcept;
+  /// False: there is none now.
+  bool receive(Datagram& datagram) noexcept;
+  /// Throws away what has arrived.
+  void drain() noexcept;
+
+ private:
+  enum class Taken { nothing, foreign, ours };
+  Taken take(Datagram& datagram) noexcept;
+
+  Descriptor socket_;
+  std::array<std::byte, longest_datagram> bytes_;
+};
+
+}  // namespace verbena::core::soft
