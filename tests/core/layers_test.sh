@@ -21,6 +21,8 @@ forbid include 'core/|transport/|rpc/|tools/|tests/|bench/|infiniband/|rdma/|\.\
 forbid core 'transport/|rpc/|tools/|tests/|bench/|support/|\.\./'
 forbid transport 'rpc/|tools/|tests/|bench/|support/|\.\./'
 forbid rpc 'tools/|tests/|bench/|support/|\.\./'
+# What programs preload is the device and its forwarders.
+forbid preload 'core/(soft/context|soft/queue_pair|hca_device)|transport/|rpc/|tools/|tests/|bench/'
 for folder in tools examples; do
   [[ -d $folder ]] && forbid "$folder" 'core/|transport/|rpc/|infiniband/|rdma/|\.\./'
 done
