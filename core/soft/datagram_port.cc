@@ -18,6 +18,10 @@ namespace {
 
 constexpr std::size_t digits = 6;  // of a queue pair number
 
+/// Of one call: a stranger who sends all the time must not hold up a poll, nor a reset.
+constexpr int most_foreign = 16;
+constexpr int most_drained = 4096;  // more than a socket's queue has places
+
 /// An abstract name: nothing in the file system, and gone with the process, however it dies.
 socklen_t name_port(sockaddr_un& address, std::uint32_t number) noexcept {
   address = {};
@@ -98,14 +102,17 @@ DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {
 }
 
 bool DatagramPort::receive(Datagram& datagram) noexcept {
-  for (;;) {
+  for (int i = 0; i < most_foreign; ++i) {
     const Taken taken = take(datagram);
     if (taken != Taken::foreign) return taken == Taken::ours;
   }
+  return false;
 }
 
+// What comes meanwhile needn't go: it would have come after it, too.
 void DatagramPort::drain() noexcept {
-  for (Datagram datagram; receive(datagram);) {
+  Datagram datagram;
+  for (int i = 0; i < most_drained && take(datagram) != Taken::nothing; ++i) {
   }
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A soft0 with a fault plan: each fault is met as verbs say that such a thing is, and no later than it must.
+#include <algorithm>
 #include <chrono>
 #include <thread>
+#include <vector>
 
 #include "core/soft/context.h"
 #include "core/soft/queue_pair.h"
@@ -60,6 +62,42 @@ TEST(FaultyDeviceTest, LossAndWantOfReceivesDelayMessagesAndLoseNone) {
     expect_success(pair.b.received(), IBV_WC_RECV, i, pair.b);
     EXPECT_EQ(far.word(), i);
     expect_success(pair.a.sent(), IBV_WC_SEND, i, pair.a);
+  }
+}
+
+TEST(FaultyDeviceTest, UnreliableMessagesAreLostInSilenceAndTheOthersStayInOrder) {
+  const Dice dice;
+  const auto device = open_with("drop=0.5,seed=" + std::to_string(dice.seed()));
+  for (const ibv_qp_type type : {IBV_QPT_UC, IBV_QPT_UD}) {
+    constexpr std::uint32_t count = 200;
+    Pair pair{*device, {.type = type, .receive_depth = count}};
+    ibv_ah_attr here{};
+    here.port_num = 1;
+    const core::Handle<ibv_ah> address{*device, device->create_ah(pair.a.pd(), here)};
+    Buffer& into = pair.b.buffer(sizeof(ibv_grh));
+    for (std::uint32_t i = 0; i < count; ++i) pair.b.post_receive(into.piece());
+    std::vector<std::uint32_t> arrived;
+    const auto take = [&] {
+      for (ibv_wc completion{}; ibv_poll_cq(pair.b.receive_cq(), 1, &completion) == 1;) {
+        ASSERT_EQ(name_of(completion.status), name_of(IBV_WC_SUCCESS));
+        arrived.push_back(ntohl(completion.imm_data));
+      }
+    };
+    for (std::uint32_t i = 0; i < count; ++i) {
+      Work work = send_with_imm({}, i);
+      if (type == IBV_QPT_UD) work = std::move(work).towards(address.get(), pair.b.number(), datagram_key);
+      pair.a.post(work);
+      wait_until("the send to be done", [&] {
+        take();
+        ibv_wc completion{};
+        return ibv_poll_cq(pair.a.send_cq(), 1, &completion) == 1 && completion.status == IBV_WC_SUCCESS;
+      });
+    }
+    take();
+    EXPECT_GT(arrived.size(), count / 4);
+    EXPECT_LT(arrived.size(), count * 3 / 4);
+    EXPECT_TRUE(std::is_sorted(arrived.begin(), arrived.end()));
+    EXPECT_EQ(pair.a.state(), IBV_QPS_RTS);
   }
 }
 
