@@ -71,6 +71,21 @@ struct Link {
   void hear(std::uint32_t consumed) noexcept {
     if (consumed - out_consumed <= out_tail - out_consumed) out_consumed = consumed;
   }
+  /// Hears what the entry acknowledges that is the next to be taken in. For a program that waits for its
+  /// send's end before it looks at its receives: nobody else reads that line for it.
+  void hear_ahead() noexcept {
+    if (!in) return;
+    const std::uint32_t head = in_head.load(std::memory_order_relaxed);
+    Slot& slot = in_ring[head & (in_slots - 1)];
+    // Acquire: pairs with publish.
+    if (static_cast<std::uint16_t>(slot.word.load(std::memory_order_acquire) >> 48) != Slot::lap(head))
+      return;
+    const std::uint32_t consumed = __atomic_load_n(&slot.acknowledged, __ATOMIC_ACQUIRE);
+    // The receiving side may have freed the slot meanwhile, and the peer begun to write it anew: then this
+    // was another entry's, whose word we haven't seen. Relaxed: behind the acquire, and only freeing changes
+    // it.
+    if (in_head.load(std::memory_order_relaxed) == head) hear(consumed);
+  }
   Slot& next_slot() noexcept { return out_ring[out_tail & (out_slots - 1)]; }
   /// Publishes the entry at the tail, whose payload has been written.
   void publish(SlotKind kind, std::uint8_t flags, std::uint32_t length, std::uint32_t payload,

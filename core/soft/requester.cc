@@ -450,6 +450,7 @@ bool QueuePair::retire_acknowledged() noexcept {
   if (sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) [[unlikely]]
     return false;
   link.hear(link.heard.load(std::memory_order_relaxed));
+  if (send_cq != recv_cq) link.hear_ahead();
   complete_done();
   return true;
 }
