@@ -51,7 +51,8 @@ void run_command(const RunArguments& arguments) {
   }
   const char* const others = std::getenv("LD_PRELOAD");
   std::string preloaded = preload_library();
-  if (others && *others) preloaded += fmt::format(":{}", others);
+  if (others && *others)
+    preloaded = fmt::format("{}:{}", others, preloaded);  // sanitizers have to come first
   set("LD_PRELOAD", preloaded);
 
   std::vector<char*> words;

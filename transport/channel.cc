@@ -53,7 +53,7 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   requests_sent_ = requests_posted_ = 0;
   requests_received_ = replies_owed_ = 0;
   ++activity_;  // the first interval isn't a whole one
-  loans_ = 0;
+  loans_ = places_ = 0;
   ring_.clear();
   frame_ = {};
   has_pinned_ = false;

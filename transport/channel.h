@@ -155,7 +155,11 @@ class Channel {
   bool is_closing() const noexcept { return linger_until_ != 0; }
   std::uint32_t serial() const noexcept { return serial_; }
   /// In a forked child, inside fork(): nobody reaches it any more.
-  void leave_to_parent() noexcept { ++serial_; }
+  void leave_to_parent() noexcept {
+    ++serial_;
+    accepts_ = false;
+    state_ = State::draining;  // also for those who know it without its serial
+  }
   std::uint32_t index() const noexcept { return index_; }
   Engine& engine() noexcept { return engine_; }
   const std::string& peer_name() const noexcept { return peer_name_; }
@@ -322,6 +326,7 @@ class Channel {
   void deliver_ordered();
   void take_release(std::uint32_t token) noexcept;
   void end_with_call() noexcept;
+  bool is_read_in_place(const CallHeader& call) const noexcept;
   // channel_lent.cc
   Exposure expose_to_lend(Kind kind, const Payload& bytes) noexcept;
   bool end_loan(Outgoing& outgoing, bool now) noexcept;
@@ -385,6 +390,7 @@ class Channel {
   CallKey delivered_{};              // the request whose handler ran last, or runs
   Incoming* delivering_ = nullptr;   // a large one whose handler runs …
   std::span<const std::byte> lent_;  // … and where it lies, if it is lent and not yet held
+  std::uint32_t places_ = 0;         // large replies that are being read to where their callers want them
   std::uint32_t loans_ = 0;          // of ours that the peer hasn't given back
 
   struct Probe : Operation {

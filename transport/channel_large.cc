@@ -192,6 +192,14 @@ void Channel::revoke_call_now(std::uint32_t slot) noexcept {
   if (!is_revoked) end_with_call();
 }
 
+// While its reply is read, a call hasn't completed: another reply would have its memory freed under the read.
+bool Channel::is_read_in_place(const CallHeader& call) const noexcept {
+  return std::ranges::any_of(incoming_, [&](const auto& incoming) {
+    return incoming->in_use && incoming->is_in_place && incoming->call.slot == call.slot &&
+           incoming->call.generation == call.generation;
+  });
+}
+
 // Others hold the registration of a call that is given up, so that its key stays good. A queue pair in error
 // refuses every read of its peer's from now on; its own have ended when it has drained.
 void Channel::end_with_call() noexcept {
@@ -228,6 +236,8 @@ void Channel::take_large(const MessageHeader& header, std::span<const std::byte>
     incoming.length += piece.length;
   }
   if (kind == Kind::large_request && !owe_reply()) return;
+  if (kind == Kind::large_reply && places_ != 0 && is_read_in_place(call))
+    return violation("two replies to one call");
   incoming.memory = nullptr;
   incoming.is_in_place = false;
   if (kind == Kind::large_reply && loans_ != 0) end_loan_of(call.slot);  // its call may complete with this
@@ -242,6 +252,7 @@ void Channel::take_large(const MessageHeader& header, std::span<const std::byte>
         incoming.in_place = engine_.registrations().pin(into, IBV_ACCESS_LOCAL_WRITE, error);
         if (!incoming.in_place) break;  // then by way of the loop's memory
         incoming.is_in_place = true;
+        ++places_;
         incoming.memory = into.data();
         break;
       case Place::nowhere:
@@ -316,6 +327,11 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
   ++channel.engine_.statistics().large_messages_read;
   channel.queue_eager(Kind::release, incoming.token, {}, {}, channel.engine_.reply_sends(), nullptr);
   incoming.read = true;
+  if (incoming.kind == Kind::large_request) {
+    // Its caller learns now that it has been read: the handler may take longer than the caller waits.
+    channel.engine_.flush_early(channel);
+    if (channel.state_ != State::open) return;
+  }
   if (incoming.kind == Kind::large_message) {
     channel.deliver_ordered();
   } else {
@@ -328,6 +344,7 @@ void Channel::read_done(Operation* self, std::error_code error, std::size_t) noe
 void Channel::finish_read(Incoming& incoming) {
   const std::span<const std::byte> payload(incoming.memory, incoming.length);
   if (std::exchange(incoming.is_in_place, false)) {
+    --places_;
     incoming.in_place.release();
     incoming.memory = nullptr;  // it isn't ours to give back
   }

@@ -27,6 +27,8 @@ inline void Channel::take_call(Kind kind, std::span<const std::byte> body) {
   body = body.subspan(sizeof call);
   engine_.statistics().bytes_received += body.size();
   if (kind == Kind::reply) {
+    if (places_ != 0 && is_read_in_place(call)) [[unlikely]]
+      return violation("two replies to one call");
     if (loans_ != 0) [[unlikely]]
       end_loan_of(call.slot);
     if (calls.deliver) [[likely]]

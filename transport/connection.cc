@@ -93,13 +93,13 @@ std::error_code Connection::get(const Slice& into, const RemoteRegion& from, std
 std::error_code Connection::put(std::span<const std::byte> from, const RemoteRegion& to, std::uint64_t offset,
                                 Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->put(from, to, offset, done) : make_error_code(errc::connection_lost);
+  return open ? open->put(from, to, offset, done) : why_not();
 }
 
 std::error_code Connection::get(std::span<std::byte> into, const RemoteRegion& from, std::uint64_t offset,
                                 Operation& done) noexcept {
   transport::Channel* open = current();
-  return open ? open->get(into, from, offset, done) : make_error_code(errc::connection_lost);
+  return open ? open->get(into, from, offset, done) : why_not();
 }
 
 namespace {

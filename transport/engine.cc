@@ -103,6 +103,7 @@ Engine::Engine(asio::io_context* context, Options options)
       made_(core::monotonic_ns()),
       asio_(std::make_unique<Asio>(context, completions_.descriptor(), inbox_->descriptor())) {
   ended_.reserve(options_.peers);
+  channels_.reserve(options_.peers);  // never moves: a fork in another thread goes through it
   if (options_.keep_alive.count() != 0) add(keep_alive_);
   watch_inbox();
   if (options_.observable) observer_ = Observer::open(asio_->context, *this, number_);
@@ -291,6 +292,7 @@ void Engine::step() {
   constexpr std::uint32_t turns_between_looks = 64;
   if (++polls_ >= turns_between_looks) {
     polls_ = 0;
+    require_this_process();
     asio_->context.restart();
     asio_->context.poll();
   }

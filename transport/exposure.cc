@@ -10,12 +10,12 @@ void Exposure::leave() noexcept {
 
 bool Exposure::revoke() noexcept {
   if (pin_) return pin_.revoke();
-  if (std::exchange(lasting_, 0) != 0) return false;
+  if (lasting_ != 0) return false;
   if (!right_) return true;
-  const bool alone = right_->holders == 1;
-  if (alone) right_->region.reset();  // registered anew for the next message
+  if (right_->holders > 1) return false;
+  right_->region.reset();  // registered anew for the next message
   leave();
-  return alone;
+  return true;
 }
 
 }  // namespace verbena::transport

@@ -50,7 +50,7 @@ class Exposure {
     if (right_) leave();
   }
   /// For a peer that must not read any more. True: it can't. False: it can, because others hold the
-  /// registration: then its queue pair has to end. Nothing is held any more either way.
+  /// registration, and so does this still: then its queue pair has to end.
   bool revoke() noexcept;
 
  private:

@@ -36,6 +36,7 @@ void PinnedOperations::confirm() noexcept {
     if (settled && pinned->pin_.current()) [[likely]]
       continue;
     errc error{};
+    pinned->pin_.release();  // first: at the limit on locked memory the new one may need its room
     pinned->pin_ = registrations_.pin(pinned->bytes_, pinned->access_, error);
     slot.pieces[0].lkey = pinned->pin_ ? pinned->pin_.lkey() : 0;
   }

@@ -72,6 +72,15 @@ class alignas(64) Entry {
     return (before & (alive | count_mask)) == 1;
   }
 
+  /// Gives the count back only if it is the last of a retired entry, which is the caller's from then on.
+  bool try_release_last() noexcept {
+    std::uint64_t word = holds_.load(std::memory_order_relaxed);  // a guess: the exchange decides
+    if ((word & (alive | count_mask)) != 1) return false;
+    // Acquire and release as in release(); relaxed where it fails, as nothing follows from that.
+    return holds_.compare_exchange_strong(word, word - 1, std::memory_order_acq_rel,
+                                          std::memory_order_relaxed);
+  }
+
   /// No lookup succeeds any more; true if nobody holds it, so that it is the caller's from then on.
   bool retire() noexcept {
     // Release: a field of the next generation is seen only with this. Acquire: as in release().

@@ -475,6 +475,7 @@ void RegistrationCache::finish(Entry* list) noexcept {
 
 /// Once for an entry, by whoever comes first. Without the lock: a driver may unmap.
 void RegistrationCache::deregister(Entry& entry) noexcept {
+  if (!watcher_.is_of_this_process()) return;
   Registration registration;
   if (!entry.take_registration(registration)) return;
   const std::int64_t begin = monotonic_ns();
@@ -496,6 +497,7 @@ void RegistrationCache::finish_last(Entry& entry) noexcept {
 
 /// Of an entry that the caller holds: no lookup finds it any more.
 void RegistrationCache::drop(Entry& entry) noexcept {
+  if (!watcher_.is_of_this_process()) return;
   const std::lock_guard lock{lock_};
   if (!entry.is_alive()) return;  // dropped already, or never kept
   unlist_locked(entry);
@@ -505,10 +507,9 @@ void RegistrationCache::drop(Entry& entry) noexcept {
 }
 
 bool Pin::revoke() noexcept {
-  Entry& entry = *std::exchange(entry_, nullptr);
-  cache_->drop(entry);
-  if (!entry.release()) return false;
-  cache_->finish_last(entry);
+  cache_->drop(*entry_);
+  if (!entry_->try_release_last()) return false;
+  cache_->finish_last(*std::exchange(entry_, nullptr));
   return true;
 }
 
@@ -558,6 +559,7 @@ bool RegistrationCache::uses(AddressRange range) noexcept {
 }
 
 RegistrationCache::Counters RegistrationCache::counters() const noexcept {
+  if (!watcher_.is_of_this_process()) return {};
   const std::lock_guard lock{lock_};
   Counters counters = figures_;
   counters.hits = hits_.read();

@@ -60,11 +60,11 @@ class Pin {
   /// Cost: one locked instruction. The last of a dropped registration deregisters it.
   inline void release() noexcept;
 
-  /// Ends the hold, and has the registration dropped at once, for a memory that somebody must not reach any
-  /// more. True: no device touches the memory through it from now on. False: others hold it still; nobody
-  /// gets it anew, and it ends with the last of them.
+  /// Has the registration dropped at once, for memory that somebody must not reach any more; nobody gets it
+  /// anew. True: no device touches the memory through it from now on, and nothing is held. False: others hold
+  /// it, and so does this still.
   bool revoke() noexcept;
-  /// The same although others hold it: what they have under way through it fails.
+  /// The same although others hold it: what they have under way through it fails. Nothing is held then.
   void revoke_for_all() noexcept;
 
  private:

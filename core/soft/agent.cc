@@ -116,7 +116,11 @@ int Agent::turn() {
   const bool bereaved = context_.fail_bereaved();
   const bool nudged = std::exchange(nudged_, false);
   const bool must = std::exchange(datagrams_came_, false);
-  if (context_.peers_.empty() && !context_.plan() && !bereaved && context_.datagram_ports_ == 0) return -1;
+  // Of a peer that is gone, queue pairs may go on: unreliable ones, and those that wait for no
+  // acknowledgement.
+  if (context_.peers_.empty() && context_.departed_.empty() && !context_.plan() && !bereaved &&
+      context_.datagram_ports_ == 0)
+    return -1;
   int timeout = context_.plan() || nudged ? restless_turn : quiet_turn;
   for (const auto& cq : context_.queues_) {
     if (!cq) continue;

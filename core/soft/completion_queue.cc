@@ -193,9 +193,9 @@ void CompletionQueue::leave_backlog(QueuePair& qp) noexcept {
 }
 
 // Before the look that follows arming: what comes before it is found by that, what comes after it by the
-// agent.
+// agent. One that is full takes none: its owner's next poll makes room, and looks.
 void CompletionQueue::watch_datagrams() noexcept {
-  if (!listens()) [[likely]]
+  if (!listens() || !has_room()) [[likely]]
     return;
   for (const QueuePair* qp : backlog_) {
     if (qp->datagrams) owner_context.watch_datagrams(*qp->datagrams);

@@ -93,7 +93,8 @@ DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {
   if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_CREDENTIALS)
     std::memcpy(&sender, CMSG_DATA(control), sizeof sender);
   // Anybody may send to an abstract name: other users, and programs that know nothing of this.
-  if (sender.uid != ::geteuid() || got < static_cast<ssize_t>(sizeof datagram.header) ||
+  // The kernel adds the real user id, whatever the effective one.
+  if (sender.uid != ::getuid() || got < static_cast<ssize_t>(sizeof datagram.header) ||
       (message.msg_flags & MSG_TRUNC) || !read_name(from, message.msg_namelen, datagram.source)) {
     return Taken::foreign;
   }

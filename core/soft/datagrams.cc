@@ -17,8 +17,9 @@ namespace verbena::core::soft {
 namespace {
 
 /// How long a datagram waits for room at its receiver before it counts as lost: a link's flow control would
-/// hold it back no longer, and a receiver that doesn't poll must not hold up the sender's others.
-constexpr std::int64_t longest_wait_ns = 100'000'000;
+/// hold it back no longer, and a receiver that doesn't poll must not hold up the sender's others. More than
+/// two of the agent's quiet turns: so often it takes in what a receiver that doesn't poll is sent.
+constexpr std::int64_t longest_wait_ns = 300'000'000;
 
 /// The 40 bytes in front of each datagram that has come: an IPv6 header, as on RoCE.
 ibv_grh header_in_front(std::uint32_t payload) noexcept {

@@ -100,8 +100,9 @@ class Region {
 
 /// A hold on one of the registrations that a Loop keeps of the program's memory, for gather lists and for
 /// many operations on the same bytes: docs/registration-cache.md. It is of what was mapped there when it was
-/// made; unmapped memory stays the device's until this ends. Lifetime: the Loop outlives it, and it outlives
-/// the operations that use it. Thread safety: none.
+/// made; unmapped memory stays the device's until this ends. A Client that is closed while a reply is read to
+/// the same memory (CallOptions::reply_into) ends it early: its key is refused from then on. Lifetime: the
+/// Loop outlives it, and it outlives the operations that use it. Thread safety: none.
 class Pinned {
  public:
   Pinned() noexcept;

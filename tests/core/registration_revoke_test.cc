@@ -43,11 +43,14 @@ TEST_F(RegistrationRevokeTest, OthersKeepItUntilTheyLetGo) {
   Pin one = pin();
   Pin other = pin();
   EXPECT_FALSE(one.revoke());
+  EXPECT_TRUE(one) << "what isn't revoked is still to be";
   EXPECT_EQ(registrar_.live(), 1U);
   EXPECT_FALSE(other.current());
   const Pin next = pin();
   EXPECT_NE(next.lkey(), other.lkey());
   other.release();
+  EXPECT_EQ(registrar_.live(), 2U);
+  EXPECT_TRUE(one.revoke());
   EXPECT_EQ(registrar_.live(), 1U);
   EXPECT_EQ(cache_.counters().revocations, 1U);
 }
@@ -57,6 +60,7 @@ TEST_F(RegistrationRevokeTest, TheLastOfThoseWhoRevokeHasItGone) {
   Pin other = pin();
   const bool is_shared = core::process_watcher().works();
   EXPECT_EQ(one.revoke(), !is_shared);
+  one.release();
   EXPECT_TRUE(other.revoke());
   EXPECT_EQ(registrar_.live(), 0U);
 }

@@ -43,6 +43,8 @@ start_server() { # sets port, server
     kill -0 "$server" 2>/dev/null || return 1 # it has ended, by its own bound at the latest
     read -rt 0.01 <> <(:) || true
   done
+  read -rt 0.05 <> <(:) || true # if the port is another's, ours is ending now
+  kill -0 "$server" 2>/dev/null
 }
 
 show() { echo "---- $1"; tail -n 40 "$work/$1"; }
