@@ -114,20 +114,22 @@ int Agent::turn() {
   context_.discard_departed();
   context_.seal_all();
   const bool bereaved = context_.fail_bereaved();
-  const bool nudged = std::exchange(nudged_, false);
+  // A nudge that was left to a poller a turn ago: the poller may be waiting for a processor.
+  const bool overdue = std::exchange(overdue_, std::exchange(nudged_, false));
   const bool must = std::exchange(datagrams_came_, false);
   // Of a peer that is gone, queue pairs may go on: unreliable ones, and those that wait for no
   // acknowledgement.
   if (context_.peers_.empty() && context_.departed_.empty() && !context_.plan() && !bereaved &&
       context_.datagram_ports_ == 0)
     return -1;
-  int timeout = context_.plan() || nudged ? restless_turn : quiet_turn;
+  int timeout = context_.plan() || overdue_ ? restless_turn : quiet_turn;
   for (const auto& cq : context_.queues_) {
     if (!cq) continue;
     if (must && cq->listens()) {
       cq->lock.lock();  // who holds it may have looked too early
-    } else if (cq->was_polled() || !cq->lock.try_lock()) {
-      continue;
+    } else {
+      const bool leave = cq->was_polled() && !overdue;
+      if (leave || !cq->lock.try_lock()) continue;
     }
     cq->progress_armed();
     if (cq->restless()) timeout = restless_turn;
@@ -191,7 +193,7 @@ void Agent::handle(int socket, Connection& connection, ControlParcel& parcel) {
       QueuePair* qp = context_.places_[index_of(message.to)].queue_pair.load(std::memory_order_relaxed);
       if (!qp) return;
       // Who polls will see to it, and sooner than this thread, which would only stand in the way with the
-      // locks. If that was the last poll for now, the next turn does it.
+      // locks. If it doesn't come to that within a turn, this thread does it.
       if (qp->receive_completions().was_polled()) {
         nudged_ = true;
         return;

@@ -56,6 +56,7 @@ class Agent {
   Descriptor spare_;                                 // given up to turn a process away where no other is left
   std::unordered_map<int, Connection> connections_;  // guarded by the context's mutex
   bool datagrams_came_ = false;                      // of this thread alone
+  bool overdue_ = false;                             // a nudge that was left to a poller; as the next
   bool nudged_ = false;                              // and left it to a poller; of this thread alone
   std::atomic<bool> stop_{false};
   std::thread thread_;

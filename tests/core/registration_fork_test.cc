@@ -80,6 +80,7 @@ TEST_F(RegistrationForkTest, TheChildMayLetGoOfAllAndTheParentsStays) {
   EXPECT_EQ(child.join(), 0);
   EXPECT_TRUE(pin->current());
   EXPECT_EQ(device.live(), 1U);
+  device.before_remove = nullptr;  // its count is this function's
 }
 
 TEST_F(RegistrationForkTest, WhatTheChildUnmapsStaysTheParents) {
