@@ -69,6 +69,9 @@ class Device {
   /// answers, completes the read without an error, and only then fails the queue pair).
   virtual bool may_misreport_reads() const noexcept { return false; }
 
+  /// True where a fault plan makes it misbehave: times taken on it say nothing.
+  virtual bool is_faulty() const noexcept { return false; }
+
   virtual int query_device(ibv_device_attr& attr) = 0;
   virtual int query_port(std::uint8_t port, ibv_port_attr& attr) = 0;
   virtual int query_gid(std::uint8_t port, int index, ibv_gid& gid) = 0;

@@ -67,7 +67,7 @@ std::size_t Client::in_flight() const noexcept {
 }
 std::size_t Client::eager_size() const noexcept {
   const transport::Channel* channel = state_ ? state_->connection().channel() : nullptr;
-  return channel ? channel->eager_size() : 0;
+  return channel ? channel->copy_limit() : 0;
 }
 std::size_t Client::most_pieces() const noexcept {
   const transport::Channel* channel = state_ ? state_->connection().channel() : nullptr;

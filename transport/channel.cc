@@ -46,6 +46,7 @@ void Channel::open(core::QueuePair& queue_pair, const Hello& ours, const Hello& 
   theirs_.large_depth = std::min(ours.large_depth, theirs.large_depth);
   epoch_ = static_cast<std::uint16_t>(ours.epoch);
   inline_limit_ = std::min(queue_pair.inline_size(), staging_size);
+  copy_limit_ = std::min<std::size_t>(theirs_.eager_size, engine_.read_from() - 1);
   constexpr std::size_t longest_frame = 1024;  // longer ones cost a word as much, and come later
   frame_limit_ = std::min(headers_size + theirs_.eager_size, longest_frame);
   granted_by_peer_ = theirs.request_depth;
@@ -137,29 +138,26 @@ void Channel::violation(const char* what) noexcept {
 std::string Channel::explain() const {
   return fmt::format(
       "{} to {}, {}; up to {} bytes in one message, longer ones are read; {} requests in flight",
-      engine_.device().name(), peer_name_, path_, theirs_.eager_size, theirs_.request_depth);
+      engine_.device().name(), peer_name_, path_, copy_limit_, theirs_.request_depth);
 }
 
 std::string Channel::explain(std::size_t bytes) const {
+  if (bytes > theirs_.large_bytes && bytes > theirs_.eager_size)
+    return fmt::format("{} bytes: too long; the peer takes up to {}", bytes, theirs_.large_bytes);
   if (bytes + headers_size <= inline_limit_) {
     return fmt::format("{} bytes: inline, in the work request (up to {} bytes)", bytes,
                        inline_limit_ - headers_size);
   }
-  if (bytes <= theirs_.eager_size) {
-    return fmt::format("{} bytes: copied through registered buffers (up to {} bytes)", bytes,
-                       theirs_.eager_size);
+  if (bytes <= copy_limit_) {
+    return fmt::format("{} bytes: copied through registered buffers (up to {} bytes); {}", bytes, copy_limit_,
+                       engine_.explain_cost(bytes));
   }
-  if (bytes <= theirs_.large_bytes && engine_.options().lend && (theirs_.features & borrows_feature)) {
-    return fmt::format(
-        "{} bytes: lent where it lies to its handler, if it is a request in a Region that was allocated; "
-        "else "
-        "read by the receiver (up to {} bytes)",
-        bytes, theirs_.large_bytes);
-  }
-  if (bytes <= theirs_.large_bytes) {
-    return fmt::format("{} bytes: read by the receiver (up to {} bytes)", bytes, theirs_.large_bytes);
-  }
-  return fmt::format("{} bytes: too long; the peer takes up to {}", bytes, theirs_.large_bytes);
+  const bool may_lend = engine_.options().lend && (theirs_.features & borrows_feature);
+  return fmt::format("{} bytes: {}read by the receiver (up to {} bytes); {}", bytes,
+                     may_lend ? "lent where it lies to its handler, if it is a request in a Region that was "
+                                "allocated; else "
+                              : "",
+                     theirs_.large_bytes, engine_.explain_cost(bytes));
 }
 
 }  // namespace verbena::transport

@@ -165,7 +165,8 @@ class Channel {
   const std::string& peer_name() const noexcept { return peer_name_; }
   std::uint32_t queue_pair_number() const noexcept { return queue_pair_ ? queue_pair_->number() : 0; }
   std::uint32_t call_depth() const noexcept { return theirs_.call_depth; }
-  std::uint32_t eager_size() const noexcept { return theirs_.eager_size; }
+  /// Bytes: what whoever waits for its end has copied; longer ones are read.
+  std::size_t copy_limit() const noexcept { return copy_limit_; }
   /// Pieces that a message over the eager size may have: their places have to fit into an eager one.
   std::size_t most_large_pieces() const noexcept {
     return std::min<std::size_t>(max_large_pieces, theirs_.eager_size / sizeof(LargeBody));
@@ -311,6 +312,7 @@ class Channel {
   errc offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing, std::span<const LargeBody> pieces,
                    std::size_t length, Offer offer = Offer::to_read) noexcept;
   Outgoing* free_outgoing() noexcept;
+  bool must_copy(Kind kind, std::size_t length) noexcept;
   void take_large(const MessageHeader& header, std::span<const std::byte> body);
   LargeArea& area_of(Kind kind) noexcept;
   errc keep_large_reply(const CallHeader& call, const Payload& bytes) noexcept;
@@ -350,6 +352,7 @@ class Channel {
   Hello theirs_;
   std::uint16_t epoch_ = 0;
   std::uint32_t inline_limit_ = 0;
+  std::size_t copy_limit_ = 0;  // at most theirs_.eager_size
   std::size_t frame_limit_ = 0;
   bool accepts_ = false;     // open, and not closing: the program may start what it likes
   bool has_pinned_ = false;  // operations queued whose memory's registration is to be confirmed

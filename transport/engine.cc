@@ -11,6 +11,7 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <random>
 
 #include "core/error.h"
@@ -78,6 +79,7 @@ Engine::Engine(asio::io_context* context, Options options)
     : options_(validated(options)),
       device_(core::open_device(options_.device)),
       confirms_reads_(device_->may_misreport_reads()),
+      costs_(options_.read_from != 0 ? std::nullopt : costs_of(device_->name())),
       pd_(make_pd(*device_)),
       completions_(*device_, static_cast<int>(completions(options_))),
       receives_(*device_, pd_.get(), options_),
@@ -140,6 +142,23 @@ void Engine::throw_of_other_process() {
   throw Error(errc::other_process,
               "this Loop, and all that belongs to it, is that of the process that this one was forked from; "
               "open a Loop after fork, or exec");
+}
+
+std::size_t Engine::read_from() const noexcept {
+  if (options_.read_from != 0) return options_.read_from;
+  return costs_ ? costs_->read_from() : std::numeric_limits<std::size_t>::max();
+}
+
+std::string Engine::explain_cost(std::size_t bytes) const {
+  if (options_.read_from != 0)
+    return fmt::format("read_from says to read from {} bytes on", options_.read_from);
+  if (!costs_) return "what reading would cost couldn't be measured";
+  const std::size_t from = costs_->read_from();
+  return fmt::format("measured: copying costs {:.2g} us, reading {:.2g} us, {}",
+                     costs_->copied.of(bytes) / 1e3, costs_->read.of(bytes) / 1e3,
+                     from == std::numeric_limits<std::size_t>::max()
+                         ? std::string("never less")
+                         : fmt::format("less from {} bytes on", from));
 }
 
 asio::io_context& Engine::context() noexcept {

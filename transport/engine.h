@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "core/handle.h"
 #include "core/queue_pair_manager.h"
 #include "transport/channel.h"
+#include "transport/costs.h"
 #include "transport/hello.h"
 #include "transport/inbox.h"
 #include "transport/keep_alive.h"
@@ -108,6 +110,12 @@ class Engine {
   void ended() noexcept { receives_.remove_peer(); }
   std::size_t open_channels() const noexcept;
 
+  // ---- Costs ----
+  /// The least bytes that are read rather than copied, whatever eager_size allows.
+  std::size_t read_from() const noexcept;
+  /// What both ways of a message of `bytes` cost, and so which is the better one.
+  std::string explain_cost(std::size_t bytes) const;
+
   // ---- Memory ----
   SlotStore& slots() noexcept { return slots_; }
   core::BufferPool& request_sends() noexcept { return request_sends_; }
@@ -185,6 +193,7 @@ class Engine {
   Options options_;
   std::unique_ptr<core::Device> device_;
   const bool confirms_reads_;
+  const std::optional<Costs> costs_;  // not where read_from is given
   core::Handle<ibv_pd> pd_;
   core::CompletionQueue completions_;
   Receives receives_;

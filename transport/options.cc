@@ -79,6 +79,7 @@ std::string Budget::to_string() const {
 void Options::validate() const {
   require("peers", peers, 1u, 4095u);
   require("eager_size", eager_size, 64u, 1u << 20);
+  if (read_from != 0) require("read_from", read_from, 65u, 1u << 20);
   require("request_depth", request_depth, 2u, 16384u);
   require("call_depth", call_depth, 1u, 16384u);
   require("large_depth", large_depth, 1u, 255u);

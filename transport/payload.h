@@ -34,7 +34,10 @@ class Payload {
   void write_to(std::byte* to) const noexcept {
     core::copy_bytes(to, first_.data(), first_.size());
     to += first_.size();
-    for (const Bytes& piece : rest_) to = std::ranges::copy(piece, to).out;
+    for (const Bytes& piece : rest_) {
+      core::copy_bytes(to, piece.data(), piece.size());
+      to += piece.size();
+    }
   }
 
  private:

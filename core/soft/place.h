@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/copy_bytes.h"
+
 namespace verbena::core::soft {
 
 /// Copies so that the last bytes become visible last, as programs that poll them expect of a write.
@@ -16,7 +18,7 @@ inline void place(std::byte* to, const std::byte* from, std::size_t length) noex
     std::memcpy(to, from, tail);
   } else if (length > tail) {
     const std::size_t body = length - tail;
-    std::memcpy(to, from, body);
+    copy_bytes(to, from, body);
     std::atomic_signal_fence(std::memory_order_seq_cst);  // x86 keeps stores in order; the compiler must too
     std::memcpy(to + body, from + body, tail);
   } else if (length > 0) {

@@ -131,8 +131,7 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
   if (way == Reach::mapped) {
     for (const ibv_sge& piece : pieces) {
       auto* local = reinterpret_cast<std::byte*>(piece.addr);
-      is_read ? static_cast<void>(std::memcpy(local, mapped, piece.length))
-              : place(mapped, local, piece.length);
+      is_read ? copy_bytes(local, mapped, piece.length) : place(mapped, local, piece.length);
       mapped += piece.length;
     }
   } else if (way == Reach::kernel) {

@@ -41,6 +41,10 @@ struct Options {
   std::uint32_t peers = 16;
   /// Bytes of a message (headers aside) that is copied through pools; a longer one is read by its receiver.
   std::uint32_t eager_size = 4096;
+  /// Calls and messages whose end the program waits for are read already from so many bytes on, where
+  /// eager_size would let them be copied. 0: from where reading is cheaper, as measured on the device when
+  /// this process opens it first (Connection::explain() tells). At least 65.
+  std::uint32_t read_from = 0;
   /// Messages and requests under way from one peer to the other, each way.
   std::uint32_t request_depth = 64;
   /// Calls that wait for their reply, a peer, each way.

@@ -57,6 +57,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Mistake{"peers", [](Options& o) { o.peers = 0; }},
                     Mistake{"peers", [](Options& o) { o.peers = 4096; }},
                     Mistake{"eager_size", [](Options& o) { o.eager_size = 63; }},
+                    Mistake{"read_from", [](Options& o) { o.read_from = 64; }},
+                    Mistake{"read_from", [](Options& o) { o.read_from = (1 << 20) + 1; }},
                     Mistake{"eager_size", [](Options& o) { o.eager_size = (1 << 20) + 1; }},
                     Mistake{"request_depth", [](Options& o) { o.request_depth = 1; }},
                     Mistake{"request_depth", [](Options& o) { o.request_depth = 16385; }},
