@@ -154,7 +154,7 @@ std::string Engine::explain_cost(std::size_t bytes) const {
     return fmt::format("read_from says to read from {} bytes on", options_.read_from);
   if (!costs_) return "what reading would cost couldn't be measured";
   const std::size_t from = costs_->read_from();
-  return fmt::format("measured: copying costs {:.2g} us, reading {:.2g} us, {}",
+  return fmt::format("measured: copying costs {:.1f} us, reading {:.1f} us, {}",
                      costs_->copied.of(bytes) / 1e3, costs_->read.of(bytes) / 1e3,
                      from == std::numeric_limits<std::size_t>::max()
                          ? std::string("never less")

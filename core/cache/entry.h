@@ -158,4 +158,10 @@ class alignas(64) Entry {
 };
 static_assert(sizeof(Entry) == 128, "two cache lines, the first of them for lookups");
 
+/// Puts an entry that is in no other list at the front of `list`.
+inline void push(Entry*& list, Entry& entry) noexcept {
+  entry.next = list;
+  list = &entry;
+}
+
 }  // namespace verbena::core

@@ -265,6 +265,13 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   bool announced_changed_ = false;
 };
 
+template <class Visit>
+void RegistrationCache::visit_locked(AddressRange range, Visit visit) noexcept {
+  auto at = by_address_.upper_bound(range.begin, Before{});
+  if (at != by_address_.begin() && std::prev(at)->range().end > range.begin) --at;
+  while (at != by_address_.end() && at->range().begin < range.end) visit(*at++);
+}
+
 inline void Pin::release() noexcept {
   Entry* const entry = std::exchange(entry_, nullptr);
   if (entry == nullptr) return;
