@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 
 #include "core/soft/soft_device.h"
 #include "preload/real.h"
@@ -112,6 +113,22 @@ VERBENA_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* gr
 VERBENA_EXPORT int ibv_destroy_ah(ibv_ah* ah) {
   if (Device* const soft = soft_device_of(ah->context)) return soft->destroy_ah(ah);
   return REAL(ibv_destroy_ah)(ah);
+}
+
+VERBENA_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr* attr,
+                                               std::uint8_t mac[ETHERNET_LL_SIZE], std::uint16_t* vlan) {
+  Device* const soft = soft_device_of(context);
+  if (!soft) return REAL(ibv_resolve_eth_l2_from_gid)(context, attr, mac, vlan);
+  ibv_gid source;
+  if (const int error = soft->query_gid(attr->port_num, attr->grh.sgid_index, source)) return error;
+  // There is no Ethernet below: an address of the kind that anybody may give, the same for the same GID.
+  constexpr std::uint8_t locally_administered = 0x02;
+  mac[0] = locally_administered;
+  std::memcpy(mac + 1, attr->grh.dgid.raw + sizeof attr->grh.dgid - (ETHERNET_LL_SIZE - 1),
+              ETHERNET_LL_SIZE - 1);
+  constexpr std::uint16_t none = 0xffff;
+  if (vlan) *vlan = none;
+  return 0;
 }
 
 VERBENA_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {

@@ -243,9 +243,12 @@ void CompletionQueue::add_sender(QueuePair& qp) {
   senders_.push_back(&qp);
   if (armed_ == Armed::no) [[likely]]
     return;
-  // Whoever has armed is about to sleep, and the peer may be asleep, too, or busy elsewhere.
+  // Whoever has armed is about to sleep, and the peer may be asleep, too, or busy elsewhere; or it was so
+  // quick that it hasn't seen our wish: as in arm().
   qp.ask_for_event();
-  qp.nudge_peer();
+  heavy_fence();
+  qp.retire(true);
+  if (qp.has_outstanding()) qp.nudge_peer();
 }
 
 void CompletionQueue::add_backlog(QueuePair& qp) {

@@ -165,6 +165,21 @@ std::uint32_t Context::claim_queue_pair() {
     const std::uint32_t index = next_index_++ & (queue_pairs_per_block - 1);
     if (!places_[index].queue_pair.load(std::memory_order_relaxed)) return block_ << index_bits | index;
   }
+  errno = ENOMEM;
+  return 0;
+}
+
+// A port's name is anybody's to take: where a stranger has it, the next number will do.
+std::uint32_t Context::claim_datagram_port(std::unique_ptr<DatagramPort>& port) {
+  constexpr int most_taken = 64;
+  for (int i = 0; i < most_taken; ++i) {
+    const std::uint32_t number = claim_queue_pair();
+    if (number == 0) return 0;
+    port = std::make_unique<DatagramPort>(number);
+    if (port->is_open()) return number;
+    if (errno != EADDRINUSE) return 0;
+  }
+  errno = ENOMEM;
   return 0;
 }
 

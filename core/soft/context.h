@@ -98,10 +98,14 @@ class Context {
   QueuePair* queue_pair_at(std::uint32_t index, const CompletionQueue& receive_queue) noexcept;
 
   // ---- Set-up; the caller holds mutex() ----
-  std::uint32_t claim_queue_pair();       ///< a number; 0: all are in use
+  std::uint32_t claim_queue_pair();  ///< a number; 0 with errno: all are in use
+  /// The same with the port of that number; 0 with errno.
+  std::uint32_t claim_datagram_port(std::unique_ptr<DatagramPort>& port);
   std::unique_ptr<Faults> next_faults();  ///< of the next queue pair; null without a plan
   void add(QueuePair& qp);
   void remove(QueuePair& qp);
+  /// One that hasn't been removed; null: there is none.
+  QueuePair* any_queue_pair() noexcept { return queue_pairs_.empty() ? nullptr : queue_pairs_.back(); }
   CompletionQueue* add_queue(int entries, void* cq_context, CompletionChannel* channel);
   void remove_queue(CompletionQueue& cq);
   /// Creates the queue pair's ring, offers it to the peer and takes the peer's offer if it has come.

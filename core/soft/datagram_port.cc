@@ -70,8 +70,18 @@ bool DatagramPort::send(std::uint32_t to, const DatagramHeader& header,
   message.msg_name = &name;
   message.msg_iov = parts.data();
   message.msg_iovlen = pieces.size() + 1;
-  return ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
-         (errno != EAGAIN && errno != ENOBUFS && errno != EINTR);
+  if (::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    return errno != EAGAIN && errno != ENOBUFS && errno != EINTR;
+  std::replace(given_up_.begin(), given_up_.end(), to, std::uint32_t{0});
+  return true;
+}
+
+void DatagramPort::give_up(std::uint32_t to) noexcept {
+  if (!has_given_up(to)) given_up_[next_given_up_++ % given_up_.size()] = to;
+}
+
+bool DatagramPort::has_given_up(std::uint32_t to) const noexcept {
+  return std::ranges::find(given_up_, to) != given_up_.end();
 }
 
 DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {

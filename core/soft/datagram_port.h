@@ -50,12 +50,19 @@ class DatagramPort {
   /// Throws away what has arrived.
   void drain() noexcept;
 
+  /// Nobody waits for this receiver any more: what finds no room there is lost, until something does again.
+  void give_up(std::uint32_t to) noexcept;
+  bool has_given_up(std::uint32_t to) const noexcept;
+  void forget_given_up() noexcept { given_up_ = {}; }
+
  private:
   enum class Taken { nothing, foreign, ours };
   Taken take(Datagram& datagram) noexcept;
 
   Descriptor socket_;
   std::array<std::byte, longest_datagram> bytes_;
+  std::array<std::uint32_t, 16> given_up_{};  // by number, 0 is none's; the longest-known makes room
+  std::uint32_t next_given_up_ = 0;
 };
 
 }  // namespace verbena::core::soft

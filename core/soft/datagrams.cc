@@ -3,6 +3,8 @@
 // say, and is lost without a word where it isn't expected.
 #include <arpa/inet.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/monotonic_ns.h"
@@ -16,10 +18,15 @@
 namespace verbena::core::soft {
 namespace {
 
-/// How long a datagram waits for room at its receiver before it counts as lost: a link's flow control would
-/// hold it back no longer, and a receiver that doesn't poll must not hold up the sender's others. More than
-/// two of the agent's quiet turns: so often it takes in what a receiver that doesn't poll is sent.
+/// How long a datagram waits for room at its receiver before it counts as lost, and with it all that finds no
+/// room there next. More than two of the agent's quiet turns: so often it takes in what a receiver that
+/// doesn't poll is sent.
 constexpr std::int64_t longest_wait_ns = 300'000'000;
+/// Datagrams of a queue pair that wait so at once. The kernel lets a socket have ten: a burst is many times
+/// that.
+constexpr std::uint32_t most_deferred = 256;
+/// Receivers that one look at them knows to be full. Of one more it may ask again for each datagram.
+constexpr std::size_t most_full = 16;
 
 /// The 40 bytes in front of each datagram that has come: an IPv6 header, as on RoCE.
 ibv_grh header_in_front(std::uint32_t payload) noexcept {
@@ -45,16 +52,58 @@ QueuePair::Step QueuePair::send_datagram(SendRequest& request, std::uint32_t pos
   if (!request.is_inline && !local_pieces_valid(pieces, 0)) return fail_with(IBV_WC_LOC_PROT_ERR);
   const bool is_ours = request.remote_address != 0;
   if (request.length > longest_datagram || !is_ours) return Step::done;
+  if (!has_deferred_to(request.rkey)) {
+    if (hand_over(request, position) || datagrams->has_given_up(request.rkey)) return Step::done;
+  }
+  if (deferred_ == most_deferred) {
+    request.stage = SendRequest::Stage::waiting;
+    return Step::blocked;
+  }
+  // Others needn't wait for this receiver: the datagram stays here, and what is behind it goes on.
+  ++deferred_;
+  request.stage = SendRequest::Stage::sent;
+  request.end = link.out_consumed + 1;  // there is no link: nobody consumes so far
+  request.swap = static_cast<std::uint64_t>(monotonic_ns());
+  return Step::done;
+}
+
+bool QueuePair::hand_over(const SendRequest& request, std::uint32_t position) noexcept {
   constexpr std::uint64_t use_own = 0x8000'0000;  // IBTA: such a key means the queue pair's own
   const std::uint64_t key = request.compare_add & use_own ? attributes.qkey : request.compare_add;
   const DatagramHeader header{static_cast<std::uint32_t>(key), request.immediate, request.flags, {}};
-  if (datagrams->send(request.rkey, header, pieces)) {
-    waiting_since_ = 0;
-    return Step::done;
+  ibv_sge* const pieces = sends.pieces(position);
+  if (request.is_inline) pieces->addr = reinterpret_cast<std::uint64_t>(sends.inline_bytes(position));
+  return datagrams->send(request.rkey, header, {pieces, request.pieces});
+}
+
+bool QueuePair::has_deferred_to(std::uint32_t receiver) noexcept {
+  if (deferred_ == 0) return false;
+  for (std::uint32_t position = sends.head; position != sends.next; ++position) {
+    const SendRequest& request = sends.at(position);
+    if (request.stage == SendRequest::Stage::sent && request.rkey == receiver) return true;
   }
+  return false;
+}
+
+// Those to one receiver keep their order.
+void QueuePair::retry_datagrams() noexcept {
+  if (deferred_ == 0) return;
   const std::int64_t now = monotonic_ns();
-  if (waiting_since_ == 0) waiting_since_ = now;
-  return now - waiting_since_ < longest_wait_ns ? Step::blocked : Step::done;
+  std::array<std::uint32_t, most_full> full;
+  std::size_t known = 0;
+  for (std::uint32_t position = sends.head; position != sends.next; ++position) {
+    SendRequest& request = sends.at(position);
+    if (request.stage != SendRequest::Stage::sent) continue;
+    const auto end = full.begin() + static_cast<std::ptrdiff_t>(known);
+    const bool is_full = std::find(full.begin(), end, request.rkey) != end;
+    if (is_full || !hand_over(request, position)) {
+      if (!is_full && known < full.size()) full[known++] = request.rkey;
+      if (now - static_cast<std::int64_t>(request.swap) < longest_wait_ns) continue;
+      datagrams->give_up(request.rkey);
+    }
+    request.stage = SendRequest::Stage::answered;
+    --deferred_;
+  }
 }
 
 void QueuePair::receive_datagrams() noexcept {

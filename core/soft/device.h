@@ -27,6 +27,9 @@ T* refuse(int error) {
 class SoftDevice final : public Device {
  public:
   SoftDevice(std::optional<FaultPlan> plan, PeerDeath death) : node_(*this, plan, death) {}
+  /// Takes its queue pairs with it, as a device does whose program closes it without having destroyed them:
+  /// peers hear of it, and nothing of them stays in the system.
+  ~SoftDevice() override;
 
   std::string_view name() const noexcept override { return "soft0"; }
   DeviceKind kind() const noexcept override { return DeviceKind::software; }

@@ -191,7 +191,11 @@ void QueuePair::enter_reset() noexcept {
   fails_at = 0;
   attributes = {};
   if (faults_) faults_->begin_anew();
-  if (datagrams) datagrams->drain();
+  deferred_ = 0;
+  if (datagrams) {
+    datagrams->drain();
+    datagrams->forget_given_up();
+  }
   parting.store(Parting::none, std::memory_order_relaxed);
   change_state(IBV_QPS_RESET);
 }

@@ -218,6 +218,9 @@ struct QueuePair : ibv_qp {
 
   // datagrams.cc
   Step send_datagram(SendRequest& request, std::uint32_t position) noexcept;
+  bool hand_over(const SendRequest& request, std::uint32_t position) noexcept;
+  bool has_deferred_to(std::uint32_t receiver) noexcept;
+  void retry_datagrams() noexcept;
   void receive_datagrams() noexcept;
   void take_datagram(const Datagram& datagram) noexcept;
 
@@ -296,6 +299,7 @@ struct QueuePair : ibv_qp {
   std::uint32_t target_write_end_ = 0;  // … here
   std::uint32_t messages_sent_ = 0;     // since the link's beginning: each needs one of the peer's receives
   std::int64_t waiting_since_ = 0;      // ns; 0: nothing waits for the link
+  std::uint32_t deferred_ = 0;  // datagrams that wait for room at their receivers: `sent`, and not done
 
   // Receiving.
   Receive current_receive_;

@@ -45,7 +45,10 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
   if (peer.same_process) {
     base = reinterpret_cast<std::byte*>(begin);
   } else {
-    const auto otherwise = peer.reachable.load(std::memory_order_relaxed) ? Reach::kernel : Reach::target;
+    // Of a process that is gone only what is mapped here is left: its number may be another's by now.
+    const auto otherwise = peer.gone.load(std::memory_order_acquire)        ? Reach::later
+                           : peer.reachable.load(std::memory_order_relaxed) ? Reach::kernel
+                                                                            : Reach::target;
     if (memory == 0) return otherwise;
     const PeerMemory there = peer.memory(memory);
     if (there.pending)  // a copy needn't wait for the mapping

@@ -101,6 +101,8 @@ inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
   if (now == IBV_QPS_RTS) by_plan ? advance_by_plan() : advance();
   if (now == IBV_QPS_ERR) flush_sends();
   if (!sends.is_empty()) send_completions().add_sender(*this);
+  if (send_completions().is_armed()) [[unlikely]]
+    retire(false);  // its user may sleep already: what was done right here is told right here
   return 0;
 }
 
@@ -277,7 +279,7 @@ QueuePair::Step QueuePair::carry_out(SendRequest& request, std::uint32_t positio
   if (request.opcode == IBV_WR_LOCAL_INV) return invalidate_local(request);
   if (request.opcode == IBV_WR_BIND_MW) return bind_window(request);
   if (datagrams) return send_datagram(request, position);
-  if (!is_reliable() && !link.is_up()) return lose_or_wait(request);
+  if (!is_reliable() && (!link.is_up() || link.is_dead())) return lose_or_wait(request);
   if (!may_send()) return Step::blocked;
   if (is_send(request.opcode)) {
     return describable(request, position) ? send_described(request, position)
@@ -459,6 +461,7 @@ void QueuePair::retire(bool look) noexcept {
   if (current_state() == IBV_QPS_ERR) return flush_sends();
   const bool was_dead = look && link.is_dead();  // read before its last progress
   if (look) look_at_peer();
+  if (deferred_ != 0) retry_datagrams();
   if (sends.has_waiting() && sends.at(sends.next).asked) take_answers();
   link.hear(link.heard.load(std::memory_order_relaxed));
   if (was_dead && !is_reliable()) link.out_consumed = link.out_tail;  // what was under way is lost, and done

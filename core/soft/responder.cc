@@ -311,7 +311,10 @@ QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
     fail_receive(IBV_WC_LOC_PROT_ERR, IBV_WC_REM_OP_ERR);
     return Step::failed;
   }
-  if (way == Reach::later || error == ESRCH) return Step::blocked;
+  if (way == Reach::later || error == ESRCH) {
+    // Service without acknowledgements goes on when its peer has died: what can't be had any more is lost.
+    return !is_reliable() && link.is_dead() ? Step::failed : Step::blocked;
+  }
   if (way == Reach::refused || way == Reach::target || error != 0) {
     refuse(way == Reach::refused ? IBV_WC_LOC_PROT_ERR : IBV_WC_REM_OP_ERR);
     return Step::failed;

@@ -15,6 +15,11 @@
 namespace verbena::core {
 namespace soft {
 
+SoftDevice::~SoftDevice() {
+  if (!is_of_this_process()) return;
+  while (QueuePair* const left = node_.any_queue_pair()) destroy_qp(left);
+}
+
 // ---- Protection domains and memory ----
 
 ibv_pd* SoftDevice::alloc_pd() {
@@ -270,10 +275,10 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   }
   if (node_.fails_call()) return refuse<ibv_qp>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
-  const std::uint32_t number = node_.claim_queue_pair();
-  if (number == 0) return refuse<ibv_qp>(ENOMEM);
-  auto port = init.qp_type == IBV_QPT_UD ? std::make_unique<DatagramPort>(number) : nullptr;
-  if (port && !port->is_open()) return nullptr;  // errno from the system
+  std::unique_ptr<DatagramPort> port;
+  const std::uint32_t number =
+      init.qp_type == IBV_QPT_UD ? node_.claim_datagram_port(port) : node_.claim_queue_pair();
+  if (number == 0) return nullptr;  // errno says why
   auto* qp = new QueuePair(node_, pd, number, init);
   qp->datagrams = std::move(port);
   cap.max_send_wr = qp->sends.depth();

@@ -115,6 +115,32 @@ TEST_F(PeerDeathTest, OperationsPostedBeforeTheDeathComplete) {
   }
 }
 
+constexpr EndpointOptions unreliable{.type = IBV_QPT_UC};
+
+const Role unreliable_victim{"unreliable victim", [](Line& parent) {
+                               const auto device = open_test_device();
+                               Endpoint endpoint{*device, unreliable};
+                               meet_parent(endpoint, parent);
+                               parent.sleep_until_woken();
+                             }};
+
+TEST_F(PeerDeathTest, AnUnreliableConnectionGoesOnAndLosesEverything) {
+  for (const MemoryKind kind : {MemoryKind::heap, MemoryKind::shared}) {
+    SCOPED_TRACE(name_of(kind));
+    RemoteProcess peer{device(), "unreliable victim", {kind, 64 * 1024}, unreliable};
+    Endpoint& endpoint = peer.endpoint();
+    Buffer& near = endpoint.buffer(64 * 1024);
+    endpoint.post(write({near.piece()}, peer.remote()).with_id(1));
+    expect_success(endpoint.sent(), IBV_WC_RDMA_WRITE, 1, endpoint);
+    peer.kill();
+    for (std::uint64_t id = 2; id < 40; ++id) {
+      endpoint.post((id % 2 ? send({near.piece()}) : write({near.piece()}, peer.remote())).with_id(id));
+      EXPECT_EQ(name_of(endpoint.sent().status), name_of(IBV_WC_SUCCESS));
+    }
+    EXPECT_EQ(endpoint.state(), IBV_QPS_RTS);
+  }
+}
+
 TEST_F(PeerDeathTest, AnyMomentOfDeathIsSurvived) {
   Dice dice;
   constexpr std::size_t size = 32 * 1024;

@@ -165,7 +165,11 @@ Buffer& meet_parent(Endpoint& endpoint, Line& parent) {
 }
 
 RemoteProcess::RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory)
-    : child_(role), endpoint_(device, patient_options()) {
+    : RemoteProcess(device, role, memory, patient_options()) {}
+
+RemoteProcess::RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory,
+                             const EndpointOptions& options)
+    : child_(role), endpoint_(device, options) {
   child_.line().put(memory);
   const auto facts = child_.line().get<PeerFacts>();
   remote_ = facts.remote;

@@ -45,6 +45,8 @@ Buffer& meet_parent(Endpoint& endpoint, Line& parent);
 class RemoteProcess {
  public:
   RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory);
+  RemoteProcess(core::Device& device, const std::string& role, PeerMemory memory,
+                const EndpointOptions& options);
 
   /// This side, connected to the peer's.
   Endpoint& endpoint() { return endpoint_; }
