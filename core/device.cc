@@ -98,6 +98,10 @@ ibv_mr* Device::reg_dmabuf_mr(ibv_pd*, std::uint64_t, std::size_t, std::uint64_t
   return nullptr;
 }
 
+ibv_qp_ex* Device::qp_to_qp_ex(ibv_qp*) noexcept {
+  return nullptr;
+}
+
 std::vector<DeviceName> list_devices() {
   std::vector<DeviceName> names;
   for (ibv_device* device : HardwareList{}) names.push_back({ibv_get_device_name(device), DeviceKind::hca});

@@ -120,6 +120,10 @@ class Device {
   virtual int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) = 0;
   virtual int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) = 0;
   virtual int destroy_qp(ibv_qp* qp) = 0;
+  /// The face for ibv_wr_start(3) of a queue pair that was created with send operations by
+  /// ibv_create_qp_ex(3); nullptr of any other. (What else is extended, libibverbs' inline functions take
+  /// from the context.)
+  virtual ibv_qp_ex* qp_to_qp_ex(ibv_qp* qp) noexcept;
 
   /// Of devices whose peers may read memory where it lies; nullptr where they can't.
   virtual Lending* lending() noexcept { return nullptr; }

@@ -153,6 +153,9 @@ int HcaDevice::query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_att
 int HcaDevice::destroy_qp(ibv_qp* qp) {
   return ibv_destroy_qp(qp);
 }
+ibv_qp_ex* HcaDevice::qp_to_qp_ex(ibv_qp* qp) noexcept {
+  return ibv_qp_to_qp_ex(qp);
+}
 
 int HcaDevice::get_async_event(ibv_async_event& event) {
   return ibv_get_async_event(context_, &event);

@@ -58,6 +58,7 @@ class HcaDevice final : public Device {
   int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
   int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
   int destroy_qp(ibv_qp* qp) override;
+  ibv_qp_ex* qp_to_qp_ex(ibv_qp* qp) noexcept override;
 
   int get_async_event(ibv_async_event& event) override;
   void ack_async_event(ibv_async_event& event) override;

@@ -77,8 +77,8 @@ VERBENA_EXPORT int ibv_destroy_qp(ibv_qp* qp) {
 }
 
 VERBENA_EXPORT ibv_qp_ex* ibv_qp_to_qp_ex(ibv_qp* qp) {
-  if (!soft_device_of(qp->context)) return REAL(ibv_qp_to_qp_ex, "IBVERBS_1.6")(qp);
-  return nullptr;  // it has no such functions
+  if (Device* const soft = soft_device_of(qp->context)) return soft->qp_to_qp_ex(qp);
+  return REAL(ibv_qp_to_qp_ex, "IBVERBS_1.6")(qp);
 }
 
 VERBENA_EXPORT int ibv_query_ece(ibv_qp* qp, ibv_ece* ece) {

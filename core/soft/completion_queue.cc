@@ -15,7 +15,7 @@ namespace verbena::core::soft {
 
 CompletionQueue::CompletionQueue(Context& owner, std::uint32_t queue_index, int entries, void* user_context,
                                  CompletionChannel* events)
-    : ibv_cq{},
+    : CompletionQueueFace{},
       owner_context(owner),
       index(queue_index),
       completion_channel(events),
@@ -64,6 +64,26 @@ int CompletionQueue::poll_late(int count, ibv_wc* completions) noexcept {
   return taken;
 }
 
+int CompletionQueue::poll_with_time(ibv_wc& completion, std::int64_t& came_at) noexcept {
+  const std::lock_guard guard(lock);
+  polled_.store(true, std::memory_order_relaxed);
+  if (head_ == tail_ || late_) progress();
+  note_times();
+  if (late_) {
+    const std::int64_t now = monotonic_ns();
+    notify_when_due(now);
+    if (head_ != tail_ && !late_->is_due(head_, now)) return 0;
+  }
+  if (head_ == tail_) return 0;
+  came_at = extended_->time_of(head_);
+  completion = ring_[head_++ & mask_];
+  return 1;
+}
+
+void CompletionQueue::note_times() noexcept {
+  if (extended_ && extended_->wants_times()) extended_->stamp(tail_, monotonic_ns());
+}
+
 void CompletionQueue::fire() noexcept {
   if (late_) {
     late_->wants_event = true;
@@ -100,6 +120,7 @@ int CompletionQueue::arm(bool solicited_only) noexcept {
   must_look_ = true;
   watch_datagrams();
   progress();
+  note_times();
   if (late_ && head_ != tail_) late_->wants_event = true;       // the user couldn't see it
   if (armed_ != Armed::no && !senders_.empty()) nudge_peers();  // a peer that neither polls nor sleeps armed
   return 0;
@@ -108,9 +129,12 @@ int CompletionQueue::arm(bool solicited_only) noexcept {
 void CompletionQueue::purge(std::uint32_t qp_number) noexcept {
   std::uint32_t kept = head_;
   for (std::uint32_t at = head_; at != tail_; ++at) {
-    if (ring_[at & mask_].qp_num != qp_number) ring_[kept++ & mask_] = ring_[at & mask_];
+    if (ring_[at & mask_].qp_num == qp_number) continue;
+    if (extended_) extended_->move(at, kept);
+    ring_[kept++ & mask_] = ring_[at & mask_];
   }
   tail_ = kept;
+  if (extended_) extended_->take_back(tail_);
   if (late_) late_->take_back(tail_);
 }
 
@@ -133,6 +157,7 @@ void CompletionQueue::take_in() noexcept {
 void CompletionQueue::progress_armed() noexcept {
   must_look_ = true;
   progress();
+  note_times();
   if (late_) notify_when_due(monotonic_ns());
   if (armed_ != Armed::no) watch_datagrams();
   if (armed_ == Armed::no || senders_.empty()) return;

@@ -16,6 +16,7 @@
 
 #include "core/soft/biased_lock.h"
 #include "core/soft/completion_channel.h"
+#include "core/soft/extended_polling.h"
 #include "core/soft/late_reports.h"
 #include "core/soft/layout.h"
 
@@ -24,7 +25,7 @@ namespace verbena::core::soft {
 class Context;
 struct QueuePair;
 
-struct CompletionQueue : ibv_cq {
+struct CompletionQueue : CompletionQueueFace {
   CompletionQueue(Context& owner, std::uint32_t queue_index, int entries, void* cq_context,
                   CompletionChannel* channel);
 
@@ -32,6 +33,16 @@ struct CompletionQueue : ibv_cq {
   /// The same where a fault plan keeps completions back.
   int poll_late(int count, ibv_wc* completions) noexcept;
   int arm(bool solicited_only) noexcept;
+
+  /// Makes it an ibv_cq_ex; once, before anybody knows it.
+  void extend(std::uint64_t fields, bool single_threaded) {
+    extended_ = std::make_unique<ExtendedPolling>(*this, fields, single_threaded, mask_);
+  }
+  /// Null of a plain one.
+  ExtendedPolling* extended() noexcept { return extended_.get(); }
+  ibv_cq_ex& face() noexcept { return *reinterpret_cast<ibv_cq_ex*>(static_cast<ibv_cq*>(this)); }
+  /// One completion, and when it came; of an extended one that keeps times. 1; or 0: there is none.
+  int poll_with_time(ibv_wc& completion, std::int64_t& came_at) noexcept;
 
   // The rest under `lock`.
   bool has_room() const noexcept { return window_ != window_end_ || tail_ - head_ < capacity_; }
@@ -93,6 +104,7 @@ struct CompletionQueue : ibv_cq {
   void nudge_peers() noexcept;
   void demote_direct() noexcept;
   bool promote(QueuePair& qp) noexcept;
+  void note_times() noexcept;
   void fire() noexcept;
   void notify() noexcept;
   void notify_when_due(std::int64_t now) noexcept;
@@ -121,7 +133,8 @@ struct CompletionQueue : ibv_cq {
   std::uint32_t tail_ = 0;
   std::uint32_t mask_;
   std::unique_ptr<ibv_wc[]> ring_;
-  std::unique_ptr<LateReports> late_;  // by the context's fault plan; null where it has none
+  std::unique_ptr<ExtendedPolling> extended_;  // of ibv_create_cq_ex; else null
+  std::unique_ptr<LateReports> late_;          // by the context's fault plan; null where it has none
 };
 
 }  // namespace verbena::core::soft

@@ -91,6 +91,13 @@ class SoftDevice final : public Device {
   int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
   int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
   int destroy_qp(ibv_qp* qp) override;
+  ibv_qp_ex* qp_to_qp_ex(ibv_qp* qp) noexcept override {
+    return static_cast<QueuePair*>(qp)->batch ? &static_cast<QueuePair*>(qp)->face() : nullptr;
+  }
+
+  // ---- What libibverbs' inline functions take from the context: slots.cc ----
+  ibv_cq_ex* create_cq_ex(const ibv_cq_init_attr_ex& init);
+  ibv_qp* create_qp_ex(ibv_qp_init_attr_ex& init);
 
   Lending* lending() noexcept override { return &lending_; }
 

@@ -12,7 +12,7 @@
 namespace verbena::core::soft {
 
 QueuePair::QueuePair(Context& owner, ibv_pd* pd_of, std::uint32_t number, const ibv_qp_init_attr& init)
-    : ibv_qp{},
+    : QueuePairFace{},
       owner_context(owner),
       domain(*static_cast<ProtectionDomain*>(pd_of)),
       shared_receives(static_cast<SharedReceiveQueue*>(init.srq)),

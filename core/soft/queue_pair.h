@@ -25,6 +25,7 @@
 #include "core/soft/receive_queue.h"
 #include "core/soft/send_queue.h"
 #include "core/soft/shared_receive_queue.h"
+#include "core/soft/work_batch.h"
 
 namespace verbena::core::soft {
 
@@ -43,13 +44,15 @@ struct AddressHandle : ibv_ah {
   ibv_ah_attr attributes{};
 };
 
-struct QueuePair : ibv_qp {
+struct QueuePair : QueuePairFace {
   QueuePair(Context& owner, ibv_pd* domain, std::uint32_t number, const ibv_qp_init_attr& init);
 
   // ---- Verbs; each takes the locks that it needs ----
   int post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
   /// The same where a fault plan is in force.
   int post_send_by_plan(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
+  /// All of the list or, with an errno value, none.
+  int post_whole(ibv_send_wr* requests) noexcept;
   int post_receive(ibv_recv_wr* request, ibv_recv_wr** bad) noexcept;
 
   // ---- Called by completion queues, under their lock ----
@@ -128,6 +131,8 @@ struct QueuePair : ibv_qp {
   std::uint32_t receives_posted = 0;  // since the reset
   Link link;
   std::unique_ptr<DatagramPort> datagrams;  // of UD, which has no link; else null
+  std::unique_ptr<WorkBatch> batch;         // where it was created for ibv_wr_start; else null
+  ibv_qp_ex& face() noexcept { return *reinterpret_cast<ibv_qp_ex*>(static_cast<ibv_qp*>(this)); }
 
   bool holds_both = false;  // whoever is at work holds both locks: neither side takes the other's
   bool is_direct = false;   // of the receive completion queue's lists

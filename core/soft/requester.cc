@@ -106,6 +106,24 @@ inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
   return 0;
 }
 
+int QueuePair::post_whole(ibv_send_wr* requests) noexcept {
+  const std::lock_guard guard(send_completions().lock);
+  const ibv_qp_state now = current_state();
+  if (now != IBV_QPS_RTS && now != IBV_QPS_SQD && now != IBV_QPS_ERR) return EINVAL;
+  std::uint32_t count = 0;
+  for (const ibv_send_wr* request = requests; request; request = request->next, ++count) {
+    std::uint32_t length = 0;
+    if (const int error = check_request(*request, length)) return error;
+  }
+  if (!sends.make_room(count)) {
+    retire(true);
+    if (!sends.make_room(count)) return ENOMEM;
+  }
+  for (const ibv_send_wr* request = requests; request; request = request->next)
+    faults_ ? post_one<true>(*request) : post_one<false>(*request);  // nothing is left to be refused
+  return 0;
+}
+
 // The shortest way: one slot, one line. Cost: a key check, a copy, two stores into the slot, one load of the
 // peer's attention.
 bool QueuePair::post_small_send(const ibv_send_wr& request) noexcept {

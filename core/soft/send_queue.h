@@ -82,6 +82,13 @@ class SendQueue {
     }
     return true;
   }
+  /// Room for as many more. False at its depth, or without memory. Invalidates as grow() does.
+  bool make_room(std::uint32_t count) noexcept {
+    while (limit_ - (tail - head) < count) {
+      if (!grow()) return false;
+    }
+    return true;
+  }
   bool is_empty() const noexcept { return head == tail; }
   bool has_waiting() const noexcept { return next != tail; }
   std::uint32_t depth() const noexcept { return depth_; }

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/monotonic_ns.h"
 #include "core/soft/context.h"
+#include "core/soft/device.h"
 #include "core/soft/limits.h"
 #include "core/soft/soft_device.h"
 
@@ -31,9 +33,26 @@ int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input
   ibv_device_attr_ex described{};
   const int error = soft_device_of(context)->query_device(described.orig_attr);
   described.device_cap_flags_ex = described.orig_attr.device_cap_flags;
+  // Times are those of CLOCK_MONOTONIC, all 64 bits of it.
+  constexpr std::uint64_t khz_of_ns = 1'000'000;
+  described.completion_timestamp_mask = ~std::uint64_t{0};
+  described.hca_core_clock = khz_of_ns;
   described.phys_port_cnt_ex = described.orig_attr.phys_port_cnt;
   if (error == 0) fill(attr, size, described);
   return error;
+}
+
+/// A device's clock is a count of its cycles, which stands in `tv_nsec`, as HCAs' drivers have it.
+int query_rt_values(ibv_context*, ibv_values_ex* values) {
+  const std::uint32_t wanted = values->comp_mask;
+  values->comp_mask = wanted & IBV_VALUES_MASK_RAW_CLOCK;
+  if (wanted & ~std::uint32_t{IBV_VALUES_MASK_RAW_CLOCK}) return EINVAL;
+  if (wanted != 0) values->raw_clock = {0, static_cast<long>(monotonic_ns())};
+  return 0;
+}
+
+SoftDevice& soft(ibv_context* context) noexcept {
+  return *static_cast<SoftDevice*>(soft_device_of(context));
 }
 
 }  // namespace
@@ -41,6 +60,13 @@ int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input
 void Context::install_slots() noexcept {
   verbs_.query_port = query_port;
   verbs_.query_device_ex = query_device_ex;
+  verbs_.query_rt_values = query_rt_values;
+  verbs_.create_cq_ex = [](ibv_context* context, ibv_cq_init_attr_ex* init) {
+    return soft(context).create_cq_ex(*init);
+  };
+  verbs_.create_qp_ex = [](ibv_context* context, ibv_qp_init_attr_ex* init) {
+    return soft(context).create_qp_ex(*init);
+  };
   ibv_context_ops& ops = verbs_.context.ops;
   ops.alloc_mw = [](ibv_pd* pd, ibv_mw_type type) { return soft_device_of(pd->context)->alloc_mw(pd, type); };
   ops.dealloc_mw = [](ibv_mw* mw) { return soft_device_of(mw->context)->dealloc_mw(mw); };

@@ -196,6 +196,22 @@ ibv_cq* SoftDevice::create_cq(int entries, void* cq_context, ibv_comp_channel* c
   return node_.add_queue(entries, cq_context, static_cast<CompletionChannel*>(channel));
 }
 
+ibv_cq_ex* SoftDevice::create_cq_ex(const ibv_cq_init_attr_ex& init) {
+  constexpr std::uint32_t known = IBV_CQ_INIT_ATTR_MASK_FLAGS | IBV_CQ_INIT_ATTR_MASK_PD;
+  constexpr std::uint32_t known_flags =
+      IBV_CREATE_CQ_ATTR_SINGLE_THREADED | IBV_CREATE_CQ_ATTR_IGNORE_OVERRUN;
+  const std::uint32_t flags = init.comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS ? init.flags : 0;
+  if ((init.comp_mask & ~known) || (flags & ~known_flags) || (init.wc_flags & ~readable_fields))
+    return refuse<ibv_cq_ex>(EOPNOTSUPP);
+  if (init.cqe > max_completions || init.comp_vector != 0) return refuse<ibv_cq_ex>(EINVAL);
+  ibv_cq* const cq = create_cq(static_cast<int>(init.cqe), init.cq_context, init.channel, 0);
+  if (!cq) return nullptr;
+  auto& queue = *static_cast<CompletionQueue*>(cq);
+  const std::lock_guard guard(node_.mutex());  // the agent may look at it already
+  queue.extend(init.wc_flags, flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED);
+  return &queue.face();
+}
+
 // Waits until every fetched event has been acknowledged, as ibv_destroy_cq(3) says.
 int SoftDevice::destroy_cq(ibv_cq* verbs) {
   auto* cq = static_cast<CompletionQueue*>(verbs);
@@ -293,6 +309,28 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   ++qp->receive_completions().users;
   if (qp->shared_receives) qp->shared_receives->add_user(qp->receive_completions());
   node_.add(*qp);
+  return qp;
+}
+
+ibv_qp* SoftDevice::create_qp_ex(ibv_qp_init_attr_ex& init) {
+  constexpr std::uint32_t known =
+      IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  const std::uint64_t operations = init.comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS ? init.send_ops_flags : 0;
+  if ((init.comp_mask & ~known) ||
+      ((init.comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) && init.create_flags != 0) ||
+      (operations & ~buildable_operations(init.qp_type))) {
+    return refuse<ibv_qp>(EOPNOTSUPP);
+  }
+  if (!(init.comp_mask & IBV_QP_INIT_ATTR_PD)) return refuse<ibv_qp>(EINVAL);
+  ibv_qp_init_attr plain{init.qp_context, init.send_cq, init.recv_cq,   init.srq,
+                         init.cap,        init.qp_type, init.sq_sig_all};
+  ibv_qp* const qp = create_qp(init.pd, plain);
+  if (!qp) return nullptr;
+  init.cap = plain.cap;
+  if (init.comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) {
+    auto& made = *static_cast<QueuePair*>(qp);
+    made.batch = std::make_unique<WorkBatch>(made, operations);
+  }
   return qp;
 }
 

@@ -28,6 +28,8 @@ Quirks quirks_of(std::string_view device) {
     quirks.refuses_verbs_that_a_service_lacks = false;
     quirks.loses_what_is_too_long = false;
     quirks.knows_own_datagram_key = false;
+    quirks.builds_lists = false;
+    quirks.ends_extended_polls = false;
     quirks.rounds = 20;
     quirks.wake_ups = 4'000;
   }

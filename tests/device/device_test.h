@@ -42,6 +42,11 @@ struct Quirks {
   bool loses_what_is_too_long = true;
   /// rxe sends the key as it stands.
   bool knows_own_datagram_key = true;
+  /// rxe's user-space part (rdma-core 44) gets the length of a list of pieces wrong where it is built by
+  /// ibv_wr_set_*.
+  bool builds_lists = true;
+  /// It starts to read once more at the completion that was read last before there was no next one.
+  bool ends_extended_polls = true;
   /// How many rounds of what is slow under emulation.
   std::size_t rounds = 200;
   std::uint32_t wake_ups = 20'000;

@@ -17,6 +17,22 @@ core::Handle<T> made(core::Device& device, T* object, const char* what) {
   return {device, object};
 }
 
+ibv_qp* create_extended(core::Device& device, ibv_pd* pd, std::uint64_t operations, ibv_qp_init_attr& plain) {
+  ibv_qp_init_attr_ex init{};
+  init.send_cq = plain.send_cq;
+  init.recv_cq = plain.recv_cq;
+  init.srq = plain.srq;
+  init.cap = plain.cap;
+  init.qp_type = plain.qp_type;
+  init.sq_sig_all = plain.sq_sig_all;
+  init.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  init.pd = pd;
+  init.send_ops_flags = operations;
+  ibv_qp* const qp = ibv_create_qp_ex(device.context(), &init);
+  plain.cap = init.cap;
+  return qp;
+}
+
 core::Handle<ibv_qp> make_queue_pair(core::Device& device, ibv_pd* pd, ibv_cq* send_cq, ibv_cq* receive_cq,
                                      const EndpointOptions& options, ibv_qp_cap& granted) {
   ibv_qp_init_attr init{};
@@ -27,7 +43,9 @@ core::Handle<ibv_qp> make_queue_pair(core::Device& device, ibv_pd* pd, ibv_cq* s
   init.sq_sig_all = options.signal_all ? 1 : 0;
   init.cap = {options.send_depth, options.srq != nullptr ? 0 : options.receive_depth, options.gather,
               options.srq != nullptr ? 0 : options.gather, options.inline_size};
-  auto qp = made(device, device.create_qp(pd, init), "creating a queue pair");
+  ibv_qp* const created = options.operations != 0 ? create_extended(device, pd, options.operations, init)
+                                                  : device.create_qp(pd, init);
+  auto qp = made(device, created, "creating a queue pair");
   granted = init.cap;
   return qp;
 }
@@ -41,14 +59,17 @@ Endpoint::Endpoint(core::Device& device, const EndpointOptions& options)
                                     : made(device, device.alloc_pd(), "allocating a protection domain")),
       pd_(options.pd != nullptr ? options.pd : own_pd_.get()),
       channel_(made(device, device.create_comp_channel(), "creating a completion channel")),
-      send_cq_(
-          made(device, device.create_cq(options.completions, this, channel_.get(), 0), "creating a send CQ")),
+      own_send_cq_(options.send_cq != nullptr
+                       ? core::Handle<ibv_cq>{}
+                       : made(device, device.create_cq(options.completions, this, channel_.get(), 0),
+                              "creating a send CQ")),
+      send_cq_(options.send_cq != nullptr ? options.send_cq : own_send_cq_.get()),
       own_receive_cq_(options.receive_cq != nullptr
                           ? core::Handle<ibv_cq>{}
                           : made(device, device.create_cq(options.completions, this, channel_.get(), 0),
                                  "creating a receive CQ")),
       receive_cq_(options.receive_cq != nullptr ? options.receive_cq : own_receive_cq_.get()),
-      qp_(make_queue_pair(device, pd_, send_cq_.get(), receive_cq_, options, granted_)) {}
+      qp_(make_queue_pair(device, pd_, send_cq_, receive_cq_, options, granted_)) {}
 
 EndpointFacts Endpoint::facts() {
   ibv_port_attr attr{};

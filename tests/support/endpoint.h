@@ -24,6 +24,8 @@ struct EndpointOptions {
   ibv_pd* pd = nullptr;    ///< its own where null
   ibv_srq* srq = nullptr;  ///< its own receive queue where null
   ibv_cq* receive_cq = nullptr;
+  ibv_cq* send_cq = nullptr;
+  std::uint64_t operations = 0;  ///< IBV_QP_EX_WITH_*: created for ibv_wr_start where not 0
   int completions = 256;
   bool signal_all = false;
   unsigned int access =
@@ -85,7 +87,7 @@ class Endpoint {
   core::Device& device() { return device_; }
   ibv_pd* pd() { return pd_; }
   ibv_qp* qp() { return qp_.get(); }
-  ibv_cq* send_cq() { return send_cq_.get(); }
+  ibv_cq* send_cq() { return send_cq_; }
   ibv_cq* receive_cq() { return receive_cq_; }
   ibv_comp_channel* channel() { return channel_.get(); }
   std::uint32_t number() const { return qp_->qp_num; }
@@ -103,7 +105,8 @@ class Endpoint {
   core::Handle<ibv_pd> own_pd_;
   ibv_pd* pd_;
   core::Handle<ibv_comp_channel> channel_;
-  core::Handle<ibv_cq> send_cq_;
+  core::Handle<ibv_cq> own_send_cq_;
+  ibv_cq* send_cq_;
   core::Handle<ibv_cq> own_receive_cq_;
   ibv_cq* receive_cq_;
   std::deque<Buffer> buffers_;
