@@ -72,13 +72,9 @@ class alignas(64) Entry {
     return (before & (alive | count_mask)) == 1;
   }
 
-  /// Gives the count back only if it is the last of a retired entry, which is the caller's from then on.
-  bool try_release_last() noexcept {
-    std::uint64_t word = holds_.load(std::memory_order_relaxed);  // a guess: the exchange decides
-    if ((word & (alive | count_mask)) != 1) return false;
-    // Acquire and release as in release(); relaxed where it fails, as nothing follows from that.
-    return holds_.compare_exchange_strong(word, word - 1, std::memory_order_acq_rel,
-                                          std::memory_order_relaxed);
+  /// Of a retired entry that the caller holds: nobody else does, nor will.
+  bool is_held_once() const noexcept {
+    return (holds_.load(std::memory_order_acquire) & (alive | count_mask)) == 1;  // acquire: as in release()
   }
 
   /// No lookup succeeds any more; true if nobody holds it, so that it is the caller's from then on.
@@ -134,6 +130,10 @@ class alignas(64) Entry {
   bool take_registration(Registration& registration) noexcept {
     registration = this->registration();
     return object_.exchange(nullptr, std::memory_order_relaxed) != nullptr;
+  }
+  /// What couldn't be.
+  void return_registration(const Registration& registration) noexcept {
+    object_.store(registration.object, std::memory_order_relaxed);  // as it was taken
   }
 
   /// When it was last used, on the cache's clock. Relaxed: a hint for eviction.

@@ -62,7 +62,7 @@ class Pin {
 
   /// Has the registration dropped at once, for memory that somebody must not reach any more; nobody gets it
   /// anew. True: no device touches the memory through it from now on, and nothing is held. False: others hold
-  /// it, and so does this still.
+  /// it, or the device won't let go of it, and this holds it still.
   bool revoke() noexcept;
   /// The same although others hold it: what they have under way through it fails. Nothing is held then.
   void revoke_for_all() noexcept;
@@ -227,7 +227,7 @@ class RegistrationCache final : private MemoryWatcher::Listener {
   void finish(Entry* list) noexcept;
   void finish_last(Entry& entry) noexcept;
   void drop(Entry& entry) noexcept;
-  void deregister(Entry& entry) noexcept;
+  bool deregister(Entry& entry) noexcept;
   void say_once(AddressRange range, int error) noexcept;
   bool try_forget(std::span<const MemoryChange> changes) noexcept override;
   bool uses(AddressRange range) noexcept override;

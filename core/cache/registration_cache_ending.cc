@@ -100,21 +100,25 @@ void RegistrationCache::finish(Entry* list) noexcept {
   }
 }
 
-/// Once for an entry, by whoever comes first. Without the lock: a driver may unmap.
-void RegistrationCache::deregister(Entry& entry) noexcept {
-  if (!watcher_.is_of_this_process()) return;
+/// Once for an entry, by whoever comes first. Without the lock: a driver may unmap. False: the device has
+/// refused, and whoever comes next tries again.
+bool RegistrationCache::deregister(Entry& entry) noexcept {
+  if (!watcher_.is_of_this_process()) return true;
   Registration registration;
-  if (!entry.take_registration(registration)) return;
+  if (!entry.take_registration(registration)) return true;
   const std::int64_t begin = monotonic_ns();
   if (const int error = registrar_.remove(registration)) {
     const std::string_view name = registrar_.name();
     std::fprintf(stderr, "verbena: a cached registration with device %.*s could not be taken back: %s\n",
                  static_cast<int>(name.size()), name.data(), std::strerror(error));
+    entry.return_registration(registration);
+    return false;
   }
   const auto took = static_cast<std::uint64_t>(monotonic_ns() - begin);
   const std::lock_guard lock{lock_};
   figures_.registration_ns += took;
   figures_.pinned_bytes -= entry.range().size();
+  return true;
 }
 
 void RegistrationCache::finish_last(Entry& entry) noexcept {
@@ -135,8 +139,9 @@ void RegistrationCache::drop(Entry& entry) noexcept {
 
 bool Pin::revoke() noexcept {
   cache_->drop(*entry_);
-  if (!entry_->try_release_last()) return false;
-  cache_->finish_last(*std::exchange(entry_, nullptr));
+  // Once alone, for ever alone: nobody finds it any more.
+  if (!entry_->is_held_once() || !cache_->deregister(*entry_)) return false;
+  release();
   return true;
 }
 

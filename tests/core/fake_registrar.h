@@ -54,6 +54,10 @@ class FakeRegistrar final : public core::Registrar {
   int remove(const core::Registration& registration) noexcept override {
     if (before_remove) before_remove();
     const std::lock_guard lock{mutex_};
+    if (refuse_removals > 0) {
+      --refuse_removals;
+      return EBUSY;
+    }
     const auto found = memories_.find(registration.lkey);
     if (found == memories_.end() || found->second.get() != registration.object) {
       ++mistakes_;
@@ -95,6 +99,7 @@ class FakeRegistrar final : public core::Registrar {
   std::function<int(core::AddressRange, int access)> refuse;
   std::function<void(core::AddressRange)> before_add;
   std::function<void()> before_remove;
+  int refuse_removals = 0;  ///< so many from now on
 
  private:
   struct Memory {

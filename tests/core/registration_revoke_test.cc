@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "core/cache/registration_cache.h"
@@ -36,6 +37,21 @@ TEST_F(RegistrationRevokeTest, TheOnlyHolderHasItGone) {
   const Pin next = pin();
   EXPECT_TRUE(next.current());
   EXPECT_EQ(registrar_.added(), 2U) << "nobody gets what was revoked";
+}
+
+TEST_F(RegistrationRevokeTest, WhatTheDeviceWontLetGoOfIsNotRevoked) {
+  Pin only = pin();
+  registrar_.refuse_removals = 1;
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(only.revoke());
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("fake0 could not be taken back"), said.npos) << said;
+  EXPECT_TRUE(only);
+  EXPECT_EQ(registrar_.live(), 1U);
+  EXPECT_GE(cache_.counters().pinned_bytes, memory_.size());
+  only.release();  // tries again
+  EXPECT_EQ(registrar_.live(), 0U);
+  EXPECT_EQ(cache_.counters().pinned_bytes, 0U);
 }
 
 TEST_F(RegistrationRevokeTest, OthersKeepItUntilTheyLetGo) {
