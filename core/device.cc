@@ -98,6 +98,15 @@ ibv_mr* Device::reg_dmabuf_mr(ibv_pd*, std::uint64_t, std::size_t, std::uint64_t
   return nullptr;
 }
 
+int Device::resize_cq(ibv_cq*, int) {
+  return EOPNOTSUPP;
+}
+
+int Device::rereg_mr(ibv_mr*, int, ibv_pd*, void*, std::size_t, int) {
+  errno = EOPNOTSUPP;
+  return IBV_REREG_MR_ERR_INPUT;
+}
+
 ibv_qp_ex* Device::qp_to_qp_ex(ibv_qp*) noexcept {
   return nullptr;
 }

@@ -94,6 +94,8 @@ class Device {
   /// with EOPNOTSUPP where the device, its driver or the kernel can't.
   virtual ibv_mr* reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova,
                                 int fd, int access);
+  /// 0, and the region has new keys; or an ibv_rereg_mr_err_code with errno.
+  virtual int rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length, int access);
   /// When this returns 0, no access of a peer touches the memory any more, not even a late one.
   virtual int dereg_mr(ibv_mr* mr) = 0;
   virtual ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) = 0;
@@ -109,6 +111,8 @@ class Device {
   virtual void ack_cq_events(ibv_cq* cq, unsigned int count) = 0;
 
   virtual ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) = 0;
+  /// 0; EINVAL where more completions wait in it than are to have a place.
+  virtual int resize_cq(ibv_cq* cq, int entries);
   virtual int destroy_cq(ibv_cq* cq) = 0;
 
   virtual ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) = 0;

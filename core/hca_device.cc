@@ -88,6 +88,9 @@ ibv_mr* HcaDevice::reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t l
   return ibv_reg_dmabuf_mr(pd, offset, length, iova, fd, access);
 }
 
+int HcaDevice::rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length, int access) {
+  return ibv_rereg_mr(mr, flags, pd, address, length, access);
+}
 int HcaDevice::dereg_mr(ibv_mr* mr) {
   return ibv_dereg_mr(mr);
 }
@@ -123,6 +126,9 @@ void HcaDevice::ack_cq_events(ibv_cq* cq, unsigned int count) {
 
 ibv_cq* HcaDevice::create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) {
   return ibv_create_cq(context_, entries, cq_context, channel, comp_vector);
+}
+int HcaDevice::resize_cq(ibv_cq* cq, int entries) {
+  return ibv_resize_cq(cq, entries);
 }
 int HcaDevice::destroy_cq(ibv_cq* cq) {
   return ibv_destroy_cq(cq);

@@ -34,6 +34,7 @@ class HcaDevice final : public Device {
   ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
   ibv_mr* reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova, int fd,
                         int access) override;
+  int rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length, int access) override;
   int dereg_mr(ibv_mr* mr) override;
   ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
   int dealloc_mw(ibv_mw* mw) override;
@@ -47,6 +48,7 @@ class HcaDevice final : public Device {
   void ack_cq_events(ibv_cq* cq, unsigned int count) override;
 
   ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) override;
+  int resize_cq(ibv_cq* cq, int entries) override;
   int destroy_cq(ibv_cq* cq) override;
 
   ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) override;

@@ -28,7 +28,7 @@ VERBENA_EXPORT ibv_cq* ibv_create_cq(ibv_context* context, int entries, void* cq
 }
 
 VERBENA_EXPORT int ibv_resize_cq(ibv_cq* cq, int entries) {
-  if (soft_device_of(cq->context)) return EOPNOTSUPP;
+  if (Device* const soft = soft_device_of(cq->context)) return soft->resize_cq(cq, entries);
   return REAL(ibv_resize_cq)(cq, entries);
 }
 

@@ -75,9 +75,9 @@ VERBENA_EXPORT ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::
 
 VERBENA_EXPORT int ibv_rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length,
                                 int access) {
-  if (!soft_device_of(mr->context)) return REAL(ibv_rereg_mr)(mr, flags, pd, address, length, access);
-  errno = EOPNOTSUPP;
-  return IBV_REREG_MR_ERR_INPUT;  // the region stays as it was
+  if (Device* const soft = soft_device_of(mr->context))
+    return soft->rereg_mr(mr, flags, pd, address, length, access);
+  return REAL(ibv_rereg_mr)(mr, flags, pd, address, length, access);
 }
 
 VERBENA_EXPORT int ibv_dereg_mr(ibv_mr* mr) {
@@ -100,4 +100,18 @@ VERBENA_EXPORT ibv_mr* ibv_import_mr(ibv_pd* pd, std::uint32_t handle) {
 VERBENA_EXPORT ibv_dm* ibv_import_dm(ibv_context* context, std::uint32_t handle) {
   if (soft_device_of(context)) return not_supported<ibv_dm>();
   return REAL(ibv_import_dm, "IBVERBS_1.13")(context, handle);
+}
+
+// Of soft0 there is nothing imported to be given back.
+
+VERBENA_EXPORT void ibv_unimport_pd(ibv_pd* pd) {
+  if (!soft_device_of(pd->context)) REAL(ibv_unimport_pd, "IBVERBS_1.10")(pd);
+}
+
+VERBENA_EXPORT void ibv_unimport_mr(ibv_mr* mr) {
+  if (!soft_device_of(mr->context)) REAL(ibv_unimport_mr, "IBVERBS_1.10")(mr);
+}
+
+VERBENA_EXPORT void ibv_unimport_dm(ibv_dm* dm) {
+  if (!soft_device_of(dm->context)) REAL(ibv_unimport_dm, "IBVERBS_1.13")(dm);
 }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -124,6 +126,31 @@ int CompletionQueue::arm(bool solicited_only) noexcept {
   if (late_ && head_ != tail_) late_->wants_event = true;       // the user couldn't see it
   if (armed_ != Armed::no && !senders_.empty()) nudge_peers();  // a peer that neither polls nor sleeps armed
   return 0;
+}
+
+int CompletionQueue::resize(int entries) {
+  const auto capacity = static_cast<std::uint32_t>(entries);
+  const std::uint32_t mask = std::bit_ceil(capacity) - 1;
+  std::unique_ptr<ibv_wc[]> ring(new ibv_wc[std::size_t{mask} + 1]);
+  const std::lock_guard guard(lock);
+  if (tail_ - head_ > capacity) return EINVAL;
+  for (std::uint32_t at = head_; at != tail_; ++at) ring[at & mask] = ring_[at & mask_];
+  if (extended_) extended_->resize(mask, head_, tail_);
+  if (late_) late_->resize(mask, head_, tail_);
+  ring_ = std::move(ring);
+  mask_ = mask;
+  capacity_ = capacity;
+  cqe = entries;
+  return 0;
+}
+
+bool CompletionQueue::report_overrun() noexcept {
+  if (std::exchange(has_overrun_, true)) return false;
+  ibv_async_event event{};
+  event.event_type = IBV_EVENT_CQ_ERR;
+  event.element.cq = this;
+  owner_context.events().push(event);
+  return false;
 }
 
 void CompletionQueue::purge(std::uint32_t qp_number) noexcept {

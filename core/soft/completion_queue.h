@@ -41,6 +41,8 @@ struct CompletionQueue : CompletionQueueFace {
   /// Null of a plain one.
   ExtendedPolling* extended() noexcept { return extended_.get(); }
   ibv_cq_ex& face() noexcept { return *reinterpret_cast<ibv_cq_ex*>(static_cast<ibv_cq*>(this)); }
+  /// 0; EINVAL where more wait than are to have a place.
+  int resize(int entries);
   /// One completion, and when it came; of an extended one that keeps times. 1; or 0: there is none.
   int poll_with_time(ibv_wc& completion, std::int64_t& came_at) noexcept;
 
@@ -56,6 +58,8 @@ struct CompletionQueue : CompletionQueueFace {
     completion.status = status;
     return completion;
   }
+  /// A completion has found no room, and stays where it is: tells the user, once. Always false.
+  bool report_overrun() noexcept;
   /// Takes out what `qp_number` has completed (its reset forgets it).
   void purge(std::uint32_t qp_number) noexcept;
   void progress() noexcept;
@@ -125,6 +129,7 @@ struct CompletionQueue : CompletionQueueFace {
   Armed armed_ = Armed::no;
   std::atomic<bool> polled_{false};
   bool has_retired_ = false;
+  bool has_overrun_ = false;  // the user has been told
   // While the user polls, and nothing older waits in the ring: what is left of the user's array.
   ibv_wc* window_ = nullptr;
   ibv_wc* window_end_ = nullptr;

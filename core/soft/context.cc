@@ -91,7 +91,6 @@ void Context::install_operations() noexcept {
   ops.req_notify_cq = [](ibv_cq* cq, int solicited_only) {
     return static_cast<CompletionQueue*>(cq)->arm(solicited_only != 0);
   };
-  ops.bind_mw = [](ibv_qp*, ibv_mw*, ibv_mw_bind*) { return EOPNOTSUPP; };
   if (plan_ && plan_->touches_operations()) {
     ops.post_send = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
       return static_cast<QueuePair*>(qp)->post_send_by_plan(request, bad);
@@ -220,6 +219,7 @@ CompletionQueue* Context::add_queue(int entries, void* cq_context, CompletionCha
 
 void Context::remove_queue(CompletionQueue& cq) {
   if (cq.completion_channel) cq.completion_channel->detach(cq);
+  events_.forget(static_cast<ibv_cq*>(&cq));
   armed_line(cq.index).store(Armed::no, std::memory_order_relaxed);
   queues_[cq.index].reset();
 }

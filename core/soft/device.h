@@ -68,6 +68,7 @@ class SoftDevice final : public Device {
   int dealloc_pd(ibv_pd* pd) override;
   ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
   ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
+  int rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length, int access) override;
   int dereg_mr(ibv_mr* mr) override;
   ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) override;
   int dealloc_mw(ibv_mw* mw) override;
@@ -80,6 +81,7 @@ class SoftDevice final : public Device {
   int get_cq_event(ibv_comp_channel* channel, ibv_cq** cq, void** cq_context) override;
   void ack_cq_events(ibv_cq* cq, unsigned int count) override;
   ibv_cq* create_cq(int entries, void* cq_context, ibv_comp_channel* channel, int comp_vector) override;
+  int resize_cq(ibv_cq* cq, int entries) override;
   int destroy_cq(ibv_cq* cq) override;
 
   ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr& init) override;
@@ -98,6 +100,10 @@ class SoftDevice final : public Device {
   // ---- What libibverbs' inline functions take from the context: slots.cc ----
   ibv_cq_ex* create_cq_ex(const ibv_cq_init_attr_ex& init);
   ibv_qp* create_qp_ex(ibv_qp_init_attr_ex& init);
+  ibv_td* alloc_td(const ibv_td_init_attr& init);
+  int dealloc_td(ibv_td* td);
+  ibv_pd* alloc_parent_domain(const ibv_parent_domain_init_attr& init);
+  int bind_mw(ibv_qp* qp, ibv_mw* mw, const ibv_mw_bind& bind);
 
   Lending* lending() noexcept override { return &lending_; }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 namespace verbena::core::soft {
 
@@ -25,6 +26,14 @@ class LateReports {
   /// Positions from `tail` on have been taken back. Those that stay may be due earlier, none later.
   void take_back(std::uint32_t tail) noexcept {
     if (static_cast<std::int32_t>(stamped_ - tail) > 0) stamped_ = tail;
+  }
+
+  /// The ring is another one, of `mask` + 1 places; `head` to `tail` is in use.
+  void resize(std::uint32_t mask, std::uint32_t head, std::uint32_t tail) {
+    std::unique_ptr<std::int64_t[]> due(new std::int64_t[std::size_t{mask} + 1]);
+    for (std::uint32_t at = head; at != tail; ++at) due[at & mask] = due_[at & mask_];
+    due_ = std::move(due);
+    mask_ = mask;
   }
 
   bool wants_event = false;  ///< the user is to be woken when the first one is due

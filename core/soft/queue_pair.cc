@@ -116,7 +116,11 @@ void QueuePair::flush_sends() noexcept {
     complete(sends.at(sends.head), IBV_WC_WR_FLUSH_ERR);
     ++sends.head;
   }
-  if (sends.is_empty()) sends.next = sends.head;
+  if (sends.is_empty()) {
+    sends.next = sends.head;
+  } else {
+    send_completions().report_overrun();
+  }
 }
 
 void QueuePair::report_access_fault() noexcept {
@@ -183,7 +187,7 @@ void QueuePair::enter_reset() noexcept {
   if (recv_cq != send_cq) receive_completions().purge(qp_num);
   sends.head = sends.next = sends.tail = 0;
   receives.clear();
-  receiving_ = unfinished_ = refusing_ = losing_ = has_target_write_ = false;
+  receiving_ = unfinished_ = refusing_ = losing_ = has_target_write_ = told_last_receive_ = false;
   not_ready_since_ = waiting_since_ = 0;
   received_ = described_ = receives_posted = messages_sent_ = 0;
   broken_ = refused_ = IBV_WC_SUCCESS;

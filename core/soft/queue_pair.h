@@ -33,11 +33,23 @@ class Context;
 struct CompletionQueue;
 
 inline constexpr std::uint32_t max_inline = 512;
+/// Beside ibv_send_flags: the request is ibv_bind_mw's, who alone binds windows of type 1.
+inline constexpr unsigned by_bind_verb = 1u << 31;
 
+struct ThreadDomain : ibv_td {
+  std::atomic<std::uint32_t> users{0};
+};
+
+/// A parent domain (ibv_alloc_parent_domain(3)) is another name of the domain that it was made of.
 struct ProtectionDomain : ibv_pd {
   std::uint16_t number = 0;
   std::atomic<std::uint32_t> users{0};
+  ProtectionDomain* original = nullptr;  ///< of a parent domain; else null
+  ThreadDomain* thread = nullptr;        ///< of a parent domain that has one
 };
+inline std::uint16_t domain_number(const ibv_pd* pd) noexcept {
+  return static_cast<const ProtectionDomain*>(pd)->number;
+}
 
 /// Where a datagram goes.
 struct AddressHandle : ibv_ah {
@@ -201,6 +213,7 @@ struct QueuePair : QueuePairFace {
   bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_described(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
   bool take_notice(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
+  bool receives_wait() const noexcept;
   bool has_receive() noexcept;
   bool has_space_for(std::uint32_t length) const noexcept;
   bool loses(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept;
@@ -218,6 +231,7 @@ struct QueuePair : QueuePairFace {
   bool receive_pieces_valid(std::uint32_t length) const noexcept;
   bool has_receives_to_flush() const noexcept;
   void flush_receives() noexcept;
+  void tell_last_receive() noexcept;
   void complete_receive(std::uint64_t id, ibv_wc_status status) noexcept;
   bool invalidate_window(std::uint32_t key) noexcept;
 
@@ -314,6 +328,7 @@ struct QueuePair : QueuePairFace {
   std::int64_t not_ready_since_ = 0;  // ns; 0: not waiting for a receive
   bool unfinished_ = false;           // an entry waits for room, a mapping or a lock
   bool refusing_ = false;             // the peer has been told that its entry failed
+  bool told_last_receive_ = false;    // of a shared receive queue
   bool losing_ = false;               // the rest of this message: its beginning found no place
 
   std::unique_ptr<Faults> faults_;  // by the context's plan; null where it has none, as nearly always

@@ -227,16 +227,19 @@ std::uint64_t apply_atomic(std::byte* at, bool compare, std::uint64_t compare_ad
 }
 
 // A type-2 window is bound and invalidated by the queue pair that it belongs to, so that its own link's
-// hazards are all that an invalidation has to wait for.
+// hazards are all that an invalidation has to wait for. One of type 1 is open to all of its domain's, and
+// taken back by SoftDevice::bind_mw; bound to nothing it is closed.
 QueuePair::Step QueuePair::bind_window(SendRequest& request) noexcept {
   request.stage = SendRequest::Stage::answered;
   auto& window = *static_cast<MemoryWindow*>(request.window);
   auto* region = static_cast<MemoryRegion*>(request.bind.mr);
+  const bool is_type_1 = window.type == IBV_MW_TYPE_1;
+  if (is_type_1 && request.bind.length == 0 && !window.parent) return Step::done;
   KeyTable& keys = owner_context.keys();
   const auto bound = region ? region->grant : KeyGrant{};
   const std::uint64_t offset = request.bind.addr - bound.address;
-  if (!region || window.parent || window.pd != pd || region->pd != pd ||
-      !(bound.access & IBV_ACCESS_MW_BIND) || offset > bound.length ||
+  if (!region || window.parent || domain_number(window.pd) != domain.number ||
+      bound.domain != domain.number || !(bound.access & IBV_ACCESS_MW_BIND) || offset > bound.length ||
       request.bind.length > bound.length - offset ||
       ((request.bind.mw_access_flags & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)) &&
        !(bound.access & IBV_ACCESS_LOCAL_WRITE))) {
@@ -244,10 +247,10 @@ QueuePair::Step QueuePair::bind_window(SendRequest& request) noexcept {
   }
   ++region->windows;
   window.parent = region;
-  window.queue_pair = qp_num;
+  window.queue_pair = is_type_1 ? 0 : qp_num;
   window.rkey = request.rkey;
   keys.publish(request.rkey, {request.bind.addr, request.bind.length, request.bind.mw_access_flags,
-                              domain.number, bound.memory, bound.memory_offset + offset, qp_num});
+                              domain.number, bound.memory, bound.memory_offset + offset, window.queue_pair});
   return Step::done;
 }
 

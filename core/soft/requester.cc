@@ -219,7 +219,9 @@ int QueuePair::check_request(const ibv_send_wr& request, std::uint32_t& length) 
     case IBV_WR_LOCAL_INV:
       return 0;
     case IBV_WR_BIND_MW:
-      return request.bind_mw.mw && request.bind_mw.mw->type == IBV_MW_TYPE_2 &&
+      return request.bind_mw.mw &&
+                     request.bind_mw.mw->type ==
+                         (request.send_flags & by_bind_verb ? IBV_MW_TYPE_1 : IBV_MW_TYPE_2) &&
                      key_index(request.bind_mw.rkey) == key_index(request.bind_mw.mw->rkey)
                  ? 0
                  : EINVAL;
@@ -457,7 +459,7 @@ inline bool QueuePair::complete_done() noexcept {
       break;
     }
     if (request.signalled) {
-      if (!send_completions().has_room()) return false;
+      if (!send_completions().has_room()) return send_completions().report_overrun();
       complete(request, IBV_WC_SUCCESS);
     }
     ++sends.head;

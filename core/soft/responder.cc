@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "core/copy_bytes.h"
 #include "core/monotonic_ns.h"
@@ -107,7 +108,10 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
   const auto kind = static_cast<SlotKind>(word >> 40 & 0xff);
   const auto flags = static_cast<std::uint8_t>(word >> 32);
   const auto length = static_cast<std::uint32_t>(word);
-  if (!receive_completions().has_room()) return stay_unfinished();
+  if (!receive_completions().has_room()) {
+    if (kind <= SlotKind::write_notice && receives_wait()) receive_completions().report_overrun();
+    return stay_unfinished();
+  }
   if (!is_reliable() && loses(slot, kind, flags, length)) return true;
   switch (kind) {
     case SlotKind::send:
@@ -136,6 +140,10 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
   }
   fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_INV_REQ_ERR);
   return false;
+}
+
+bool QueuePair::receives_wait() const noexcept {
+  return receiving_ || (shared_receives ? shared_receives->queue.size() : receives.size()) != 0;
 }
 
 bool QueuePair::has_receive() noexcept {
@@ -389,6 +397,15 @@ bool QueuePair::has_receives_to_flush() const noexcept {
   return current_state() == IBV_QPS_ERR && (receiving_ || receives.size() != 0);
 }
 
+// Of a shared receive queue's receives this queue pair takes no more: those that are left may be anybody's.
+void QueuePair::tell_last_receive() noexcept {
+  if (std::exchange(told_last_receive_, true)) return;
+  ibv_async_event event{};
+  event.event_type = IBV_EVENT_QP_LAST_WQE_REACHED;
+  event.element.qp = this;
+  owner_context.events().push(event);
+}
+
 void QueuePair::flush_receives() noexcept {
   if (parting.load(std::memory_order_acquire) != Parting::over) return;
   CompletionQueue& cq = receive_completions();
@@ -400,6 +417,8 @@ void QueuePair::flush_receives() noexcept {
   while (!receiving_ && cq.has_room() && receives.take(current_receive_)) {
     complete_receive(current_receive_.wr_id, IBV_WC_WR_FLUSH_ERR);
   }
+  if (has_receives_to_flush() && !cq.has_room()) cq.report_overrun();
+  if (shared_receives && !receiving_) tell_last_receive();
 }
 
 }  // namespace verbena::core::soft

@@ -67,7 +67,17 @@ void Context::install_slots() noexcept {
   verbs_.create_qp_ex = [](ibv_context* context, ibv_qp_init_attr_ex* init) {
     return soft(context).create_qp_ex(*init);
   };
+  verbs_.alloc_td = [](ibv_context* context, ibv_td_init_attr* init) {
+    return soft(context).alloc_td(*init);
+  };
+  verbs_.dealloc_td = [](ibv_td* td) { return soft(td->context).dealloc_td(td); };
+  verbs_.alloc_parent_domain = [](ibv_context* context, ibv_parent_domain_init_attr* init) {
+    return soft(context).alloc_parent_domain(*init);
+  };
   ibv_context_ops& ops = verbs_.context.ops;
+  ops.bind_mw = [](ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind) {
+    return soft(mw->context).bind_mw(qp, mw, *bind);
+  };
   ops.alloc_mw = [](ibv_pd* pd, ibv_mw_type type) { return soft_device_of(pd->context)->alloc_mw(pd, type); };
   ops.dealloc_mw = [](ibv_mw* mw) { return soft_device_of(mw->context)->dealloc_mw(mw); };
 }

@@ -42,21 +42,68 @@ int SoftDevice::dealloc_pd(ibv_pd* verbs) {
   auto* pd = static_cast<ProtectionDomain*>(verbs);
   const std::lock_guard guard(node_.mutex());
   if (pd->users != 0) return EBUSY;
-  domains_.erase(pd->number);
+  if (pd->original) {
+    --pd->original->users;
+    if (pd->thread) --pd->thread->users;
+  } else {
+    domains_.erase(pd->number);
+  }
   delete pd;
   return 0;
 }
 
-ibv_mr* SoftDevice::reg(ibv_pd* verbs, void* address, std::size_t length, int access,
-                        const SharedRange* shared) {
+// Says that its objects are one thread's. soft0's locks are biased towards whoever uses them anyway.
+ibv_td* SoftDevice::alloc_td(const ibv_td_init_attr& init) {
+  if (init.comp_mask != 0) return refuse<ibv_td>(EINVAL);
+  if (node_.fails_call()) return refuse<ibv_td>(ENOMEM);
+  auto* td = new ThreadDomain;
+  td->context = context();
+  return td;
+}
+
+int SoftDevice::dealloc_td(ibv_td* verbs) {
+  auto* td = static_cast<ThreadDomain*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  if (td->users != 0) return EBUSY;
+  delete td;
+  return 0;
+}
+
+ibv_pd* SoftDevice::alloc_parent_domain(const ibv_parent_domain_init_attr& init) {
+  if (!init.pd) return refuse<ibv_pd>(EINVAL);
+  if (init.comp_mask != 0)
+    return refuse<ibv_pd>(EOPNOTSUPP);  // the program's allocators: none is called here
+  if (node_.fails_call()) return refuse<ibv_pd>(ENOMEM);
+  const std::lock_guard guard(node_.mutex());
+  auto* pd = new ProtectionDomain;
+  pd->context = context();
+  pd->original = static_cast<ProtectionDomain*>(init.pd);
+  pd->thread = static_cast<ThreadDomain*>(init.td);
+  pd->number = pd->original->number;
+  pd->handle = pd->number;
+  ++pd->original->users;
+  if (pd->thread) ++pd->thread->users;
+  return pd;
+}
+
+namespace {
+
+/// 0, EINVAL or EOPNOTSUPP.
+int check_region(std::uint64_t begin, std::size_t length, int access) {
   constexpr int known = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
                         IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND | IBV_ACCESS_RELAXED_ORDERING;
   constexpr int remote_changes = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
-  if ((access & ~known) || ((access & remote_changes) && !(access & IBV_ACCESS_LOCAL_WRITE))) {
-    return refuse<ibv_mr>(access & ~known ? EOPNOTSUPP : EINVAL);
-  }
+  if (access & ~known) return EOPNOTSUPP;
+  if ((access & remote_changes) && !(access & IBV_ACCESS_LOCAL_WRITE)) return EINVAL;
+  return begin + length < begin ? EINVAL : 0;
+}
+
+}  // namespace
+
+ibv_mr* SoftDevice::reg(ibv_pd* verbs, void* address, std::size_t length, int access,
+                        const SharedRange* shared) {
   const auto begin = reinterpret_cast<std::uint64_t>(address);
-  if (begin + length < begin) return refuse<ibv_mr>(EINVAL);
+  if (const int error = check_region(begin, length, access)) return refuse<ibv_mr>(error);
   if (node_.fails_call()) return refuse<ibv_mr>(ENOMEM);
   auto* pd = static_cast<ProtectionDomain*>(verbs);
   const std::lock_guard guard(node_.mutex());
@@ -93,6 +140,61 @@ ibv_mr* SoftDevice::reg_shared_mr(ibv_pd* pd, const SharedRange& range, int acce
   return reg(pd, range.address, range.length, access, &range);
 }
 
+// As deregistering and registering in one, under the next keys: who knows the old ones finds nothing under
+// them.
+int SoftDevice::rereg_mr(ibv_mr* verbs, int flags, ibv_pd* pd, void* address, std::size_t length,
+                         int access) {
+  const auto refuse_input = [](int error) {
+    errno = error;
+    return static_cast<int>(IBV_REREG_MR_ERR_INPUT);  // the region is what it was
+  };
+  auto* mr = static_cast<MemoryRegion*>(verbs);
+  const bool moves = flags & IBV_REREG_MR_CHANGE_TRANSLATION;
+  const bool changes_domain = flags & IBV_REREG_MR_CHANGE_PD;
+  const bool changes_access = flags & IBV_REREG_MR_CHANGE_ACCESS;
+  if ((flags & ~int{IBV_REREG_MR_FLAGS_SUPPORTED}) || (moves && (!address || length == 0)) ||
+      (changes_domain && !pd))
+    return refuse_input(EINVAL);
+  const std::lock_guard guard(node_.mutex());
+  KeyGrant grant = mr->grant;
+  if (moves) {
+    grant.address = reinterpret_cast<std::uint64_t>(address);
+    grant.length = length;
+    grant.memory = 0;  // where it lies in a shared file only reg_shared_mr is told
+    grant.memory_offset = 0;
+  }
+  if (changes_access) grant.access = static_cast<unsigned>(access) & 0xff;
+  if (changes_domain) grant.domain = domain_number(pd);
+  if (const int error =
+          check_region(grant.address, grant.length, changes_access ? access : static_cast<int>(grant.access)))
+    return refuse_input(error);
+  if (mr->windows != 0) return refuse_input(EBUSY);
+  if (node_.fails_call()) return refuse_input(ENOMEM);
+  node_.keys().withdraw(mr->lkey);
+  node_.pause_all();  // as in dereg_mr
+  if (!node_.await_accesses(mr->lkey)) {
+    node_.keys().publish(mr->lkey, mr->grant);
+    return refuse_input(EBUSY);
+  }
+  if (moves && std::erase(node_.shared_regions(), mr)) {
+    node_.unshare(mr->shared_file);
+    mr->shared_file = 0;
+  }
+  if (changes_domain) {
+    --static_cast<ProtectionDomain*>(mr->pd)->users;
+    ++static_cast<ProtectionDomain*>(pd)->users;
+    mr->pd = pd;
+  }
+  if (moves) {
+    mr->addr = address;
+    mr->length = length;
+  }
+  mr->grant = grant;
+  mr->lkey = mr->rkey = next_generation(mr->lkey);
+  node_.keys().publish(mr->lkey, grant);
+  return 0;
+}
+
 int SoftDevice::dereg_mr(ibv_mr* verbs) {
   auto* mr = static_cast<MemoryRegion*>(verbs);
   const std::lock_guard guard(node_.mutex());
@@ -109,7 +211,7 @@ int SoftDevice::dereg_mr(ibv_mr* verbs) {
 }
 
 ibv_mw* SoftDevice::alloc_mw(ibv_pd* pd, ibv_mw_type type) {
-  if (type != IBV_MW_TYPE_2) return refuse<ibv_mw>(EOPNOTSUPP);
+  if (type != IBV_MW_TYPE_1 && type != IBV_MW_TYPE_2) return refuse<ibv_mw>(EINVAL);
   if (node_.fails_call()) return refuse<ibv_mw>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   const std::uint32_t key = node_.keys().reserve();
@@ -122,6 +224,29 @@ ibv_mw* SoftDevice::alloc_mw(ibv_pd* pd, ibv_mw_type type) {
   node_.keys().remember_window(key, *mw);
   ++static_cast<ProtectionDomain*>(pd)->users;
   return mw;
+}
+
+// A type-1 window. What it was bound to before is taken back here, as there may be accesses to wait for; the
+// new binding takes effect in its turn of the send queue.
+int SoftDevice::bind_mw(ibv_qp* qp, ibv_mw* verbs, const ibv_mw_bind& bind) {
+  auto* mw = static_cast<MemoryWindow*>(verbs);
+  {
+    const std::lock_guard guard(node_.mutex());
+    if (mw->parent.load(std::memory_order_acquire)) {
+      node_.keys().withdraw(mw->rkey);
+      if (!node_.await_accesses(mw->rkey)) return EBUSY;
+      --mw->parent.exchange(nullptr)->windows;
+    }
+  }
+  ibv_send_wr request{};
+  request.wr_id = bind.wr_id;
+  request.opcode = IBV_WR_BIND_MW;
+  request.send_flags = bind.send_flags | by_bind_verb;
+  request.bind_mw = {mw, ibv_inc_rkey(mw->rkey), bind.bind_info};
+  ibv_send_wr* bad = nullptr;
+  const int error = context()->ops.post_send(qp, &request, &bad);
+  if (error == 0) mw->rkey = request.bind_mw.rkey;
+  return error;
 }
 
 int SoftDevice::dealloc_mw(ibv_mw* verbs) {
@@ -210,6 +335,12 @@ ibv_cq_ex* SoftDevice::create_cq_ex(const ibv_cq_init_attr_ex& init) {
   const std::lock_guard guard(node_.mutex());  // the agent may look at it already
   queue.extend(init.wc_flags, flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED);
   return &queue.face();
+}
+
+int SoftDevice::resize_cq(ibv_cq* cq, int entries) {
+  if (entries < 1 || entries > max_completions) return EINVAL;
+  if (node_.fails_call()) return ENOMEM;
+  return static_cast<CompletionQueue*>(cq)->resize(entries);
 }
 
 // Waits until every fetched event has been acknowledged, as ibv_destroy_cq(3) says.

@@ -30,6 +30,9 @@ Quirks quirks_of(std::string_view device) {
     quirks.knows_own_datagram_key = false;
     quirks.builds_lists = false;
     quirks.ends_extended_polls = false;
+    quirks.keeps_what_overruns = false;
+    quirks.tells_last_receive = false;
+    quirks.tells_window_types_apart = false;
     quirks.rounds = 20;
     quirks.wake_ups = 4'000;
   }

@@ -47,6 +47,12 @@ struct Quirks {
   bool builds_lists = true;
   /// It starts to read once more at the completion that was read last before there was no next one.
   bool ends_extended_polls = true;
+  /// rxe loses a completion that finds its queue full.
+  bool keeps_what_overruns = true;
+  /// rxe raises no events of queue pairs.
+  bool tells_last_receive = true;
+  /// rxe binds windows of either type by a posted request.
+  bool tells_window_types_apart = true;
   /// How many rounds of what is slow under emulation.
   std::size_t rounds = 200;
   std::uint32_t wake_ups = 20'000;

@@ -161,5 +161,73 @@ TEST_F(MemoryWindowTest, ABindTakesEffectBeforeTheSendBehindIt) {
   }
 }
 
+// ---- Type 1: bound by ibv_bind_mw, open to all queue pairs of the domain ----
+
+class DomainWindowTest : public MemoryWindowTest {
+ protected:
+  void SetUp() override {
+    MemoryWindowTest::SetUp();
+    ibv_mw* const allocated = device().alloc_mw(b().pd(), IBV_MW_TYPE_1);
+    ASSERT_NE(allocated, nullptr);
+    mw_ = {device(), allocated};
+  }
+  void TearDown() override { mw_.reset(); }
+
+  std::uint32_t lend_to_all(std::size_t offset, std::size_t length, unsigned int access = remote_read_write) {
+    ibv_mw_bind request{5, IBV_SEND_SIGNALED, {far().region(), far().remote(offset).address, length, access}};
+    EXPECT_EQ(ibv_bind_mw(b().qp(), mw_.get(), &request), 0);
+    expect_success(b().sent(), IBV_WC_BIND_MW, 5, b());
+    return mw_->rkey;
+  }
+  core::Handle<ibv_mw>& mw() { return mw_; }
+
+ private:
+  core::Handle<ibv_mw> mw_;
+};
+
+TEST_F(DomainWindowTest, ItOpensThroughAnyQueuePairOfItsDomain) {
+  Endpoint other_b{device(), EndpointOptions{.pd = b().pd()}};
+  Endpoint other_a{device()};
+  connect(other_a, other_b);
+  const std::uint32_t key = lend_to_all(1024, 1024);
+  expect_write(through(key, 1024), IBV_WC_SUCCESS);
+  Buffer& from = other_a.buffer(16);
+  other_a.post(write({from.piece()}, through(key, 1040)));
+  expect_success(other_a.sent(), IBV_WC_RDMA_WRITE, 0, other_a);
+}
+
+TEST_F(DomainWindowTest, BindingItAnewEndsItsOldKey) {
+  const std::uint32_t first = lend_to_all(0, 64);
+  expect_write(through(first, 0), IBV_WC_SUCCESS);
+  const std::uint32_t second = lend_to_all(64, 64);
+  ASSERT_NE(first, second);
+  far().fill(0);
+  expect_write(through(second, 64), IBV_WC_SUCCESS);
+  EXPECT_NE(far().word(64), 0U);
+  expect_write(through(first, 0), IBV_WC_REM_ACCESS_ERR);
+  EXPECT_EQ(far().word(0), 0U);
+}
+
+TEST_F(DomainWindowTest, BoundToNothingItOpensNothing) {
+  const std::uint32_t key = lend_to_all(0, 64);
+  const std::uint32_t closed = lend_to_all(0, 0);
+  far().fill(0);
+  expect_write(through(closed, 0), IBV_WC_REM_ACCESS_ERR);
+  EXPECT_NE(closed, key);
+  EXPECT_EQ(far().word(0), 0U);
+}
+
+TEST_F(DomainWindowTest, EachTypeIsBoundInItsOwnWay) {
+  ibv_mw_bind request{5, IBV_SEND_SIGNALED, {far().region(), far().remote(0).address, 64, remote_read_write}};
+  EXPECT_EQ(ibv_bind_mw(b().qp(), window(), &request), EINVAL);
+  if (!quirks().tells_window_types_apart) return;
+  EXPECT_NE(b().try_post(bind(mw().get(), ibv_inc_rkey(mw()->rkey), far(), 0, 64, remote_read_write)), 0);
+}
+
+TEST_F(DomainWindowTest, ARegionOutlivesItsWindow) {
+  lend_to_all(0, 64);
+  EXPECT_NE(device().dereg_mr(far().region()), 0);
+}
+
 }  // namespace
 }  // namespace verbena::test

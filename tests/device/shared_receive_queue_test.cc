@@ -191,6 +191,26 @@ TEST_F(SharedReceiveQueueTest, AFailedQueuePairLeavesTheReceivesToTheOthers) {
   expect_success(b2.received(), IBV_WC_RECV, 5, b2);
 }
 
+TEST_F(SharedReceiveQueueTest, AFailedQueuePairSaysThatItTakesNoMore) {
+  if (!quirks().tells_last_receive) GTEST_SKIP() << "this device raises no events of queue pairs";
+  const auto srq = make_srq(16);
+  Endpoint b{device(), {.pd = pd(), .srq = srq.get()}};
+  Endpoint plain{device()};
+  b.to_init();
+  plain.to_init();
+  ASSERT_EQ(plain.to(IBV_QPS_ERR), 0);
+  ASSERT_EQ(b.to(IBV_QPS_ERR), 0);
+  ASSERT_EQ(b.to(IBV_QPS_ERR), 0);
+  pollfd descriptor{device().context()->async_fd, POLLIN, 0};
+  ASSERT_EQ(poll(&descriptor, 1, 10'000), 1);
+  ibv_async_event event{};
+  ASSERT_EQ(device().get_async_event(event), 0);
+  EXPECT_EQ(event.event_type, IBV_EVENT_QP_LAST_WQE_REACHED);
+  EXPECT_EQ(event.element.qp, b.qp());
+  device().ack_async_event(event);
+  EXPECT_EQ(poll(&descriptor, 1, 0), 0) << "once, and for a shared receive queue's alone";
+}
+
 TEST_F(SharedReceiveQueueTest, AReceiveOfItsOwnIsRefused) {
   const auto srq = make_srq(16);
   Endpoint b{device(), {.pd = pd(), .srq = srq.get()}};
