@@ -15,7 +15,7 @@ struct Transition {
   int optional;  ///< bits that may be given besides
 };
 
-/// The transition of a QP of `type` (RC, UC, UD) from one state to another; nullopt where there is none.
+/// The transition of a QP of `type` (RC, UC, UD, XRC) from one state to another; nullopt where there is none.
 std::optional<Transition> find_transition(ibv_qp_type type, ibv_qp_state from, ibv_qp_state to) noexcept;
 
 /// 0 if `mask` suits the transition, else EINVAL.

@@ -227,6 +227,11 @@ void CompletionQueue::answer_group(std::uint32_t group) noexcept {
 
 void CompletionQueue::serve_backlog() noexcept {
   for (std::size_t i = 0; i < backlog_.size();) {
+    if (!backlog_[i]) {
+      help_others();
+      ++i;
+      continue;
+    }
     QueuePair& qp = *backlog_[i];
     qp.receive();
     if (qp.has_backlog()) {
@@ -236,6 +241,31 @@ void CompletionQueue::serve_backlog() noexcept {
     leave_backlog(qp);
     backlog_[i] = backlog_.back();
     backlog_.pop_back();
+  }
+}
+
+void CompletionQueue::help(CompletionQueue& other) {
+  const std::lock_guard guard(lock);
+  if (helped_.empty()) backlog_.push_back(nullptr);
+  helped_.push_back(&other);
+}
+
+void CompletionQueue::stop_helping(CompletionQueue& other) noexcept {
+  const std::lock_guard guard(lock);
+  const auto found = std::ranges::find(helped_, &other);
+  if (found == helped_.end()) return;
+  helped_.erase(found);
+  if (helped_.empty()) std::erase(backlog_, nullptr);
+}
+
+// Whoever holds the other's lock may wait for ours.
+void CompletionQueue::help_others() noexcept {
+  for (CompletionQueue* other : helped_) {
+    if (!other->lock.try_lock()) continue;
+    other->helper_ = this;
+    other->progress();
+    other->helper_ = nullptr;
+    other->lock.unlock();
   }
 }
 
@@ -250,7 +280,7 @@ void CompletionQueue::watch_datagrams() noexcept {
   if (!listens() || !has_room()) [[likely]]
     return;
   for (const QueuePair* qp : backlog_) {
-    if (qp->datagrams) owner_context.watch_datagrams(*qp->datagrams);
+    if (qp && qp->datagrams) owner_context.watch_datagrams(*qp->datagrams);
   }
 }
 

@@ -67,6 +67,13 @@ struct CompletionQueue : CompletionQueueFace {
   /// event.
   void progress_armed() noexcept;
 
+  /// Its user's polls make the other one's progress, too, unless that is at it by itself: what comes in there
+  /// completes here. As often as it is called.
+  void help(CompletionQueue& other);
+  void stop_helping(CompletionQueue& other) noexcept;
+  /// Under the other one's lock: whose lock is held that helps it now; else null.
+  const CompletionQueue* helper() const noexcept { return helper_; }
+
   /// `qp` has work requests that wait for the peer.
   void add_sender(QueuePair& qp);
   /// `qp` has entries to take in, or receives to flush, that couldn't be dealt with at once.
@@ -77,7 +84,9 @@ struct CompletionQueue : CompletionQueueFace {
   /// A send of one of its queue pairs is done: it isn't waiting in vain.
   void note_retired() noexcept { has_retired_ = true; }
   /// True while something waits for time to pass or for a peer: the agent then turns faster.
-  bool restless() const noexcept { return !senders_.empty() || backlog_.size() > listeners(); }
+  bool restless() const noexcept {
+    return !senders_.empty() || backlog_.size() > listeners() + (helped_.empty() ? 0 : 1);
+  }
   /// Whether datagrams come to it.
   bool listens() const noexcept { return listeners() != 0; }
   bool is_armed() const noexcept { return armed_ != Armed::no; }
@@ -104,6 +113,7 @@ struct CompletionQueue : CompletionQueueFace {
   void answer_bells() noexcept;
   void answer_group(std::uint32_t group) noexcept;
   void serve_backlog() noexcept;
+  void help_others() noexcept;
   void serve_senders() noexcept;
   void nudge_peers() noexcept;
   void demote_direct() noexcept;
@@ -123,7 +133,9 @@ struct CompletionQueue : CompletionQueueFace {
   std::int64_t stalled_since_ = 0;  // ns; 0: not stalled
   std::int64_t nudged_at_ = 0;      // ns; the peers, for a user who sleeps
   std::vector<QueuePair*> senders_;
-  std::vector<QueuePair*> backlog_;
+  std::vector<QueuePair*> backlog_;  // while there is somebody to help, a null is among them
+  std::vector<CompletionQueue*> helped_;
+  const CompletionQueue* helper_ = nullptr;
   std::atomic<std::uint32_t> listeners_{
       0};  // of the backlog: UD queue pairs. Written under the lock; a hint without
   Armed armed_ = Armed::no;

@@ -103,6 +103,40 @@ void Context::install_operations() noexcept {
   }
 }
 
+// As with a fault plan: without such queue pairs nothing asks for them.
+void Context::expect_xrc() noexcept {
+  const bool by_plan = plan_ && plan_->touches_operations();
+  constexpr auto post = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
+    auto& posted = *static_cast<QueuePair*>(qp);
+    return posted.qp_type == IBV_QPT_XRC_SEND ? posted.post_send_by_plan(request, bad)
+                                              : posted.post_send(request, bad);
+  };
+  constexpr auto post_receive = [](ibv_qp* qp, ibv_recv_wr* request, ibv_recv_wr** bad) {
+    if (qp->qp_type != IBV_QPT_XRC_SEND && qp->qp_type != IBV_QPT_XRC_RECV)
+      return static_cast<QueuePair*>(qp)->post_receive(request, bad);
+    *bad = request;
+    return EINVAL;
+  };
+  // Relaxed: for a queue pair that others know already either function will do.
+  if (!by_plan) __atomic_store_n(&verbs_.context.ops.post_send, +post, __ATOMIC_RELAXED);
+  __atomic_store_n(&verbs_.context.ops.post_recv, +post_receive, __ATOMIC_RELAXED);
+}
+
+bool Context::publish_receive_queue(SharedReceiveQueue& srq) noexcept {
+  for (std::uint32_t number = 1; number < max_xrc_receive_queues; ++number) {
+    if (xrc_receive_queues_[number].load(std::memory_order_relaxed)) continue;
+    srq.number = number;
+    xrc_receive_queues_[number].store(&srq, std::memory_order_release);  // pairs with receive_queue
+    return true;
+  }
+  return false;
+}
+
+void Context::withdraw_receive_queue(SharedReceiveQueue& srq) noexcept {
+  xrc_receive_queues_[srq.number].store(nullptr, std::memory_order_relaxed);
+  pause_all();  // whoever has found it has done with it
+}
+
 bool Context::fails_call() noexcept {
   if (!plan_ || plan_->failing_call == 0) return false;
   return set_up_calls_.fetch_add(1, std::memory_order_relaxed) + 1 ==

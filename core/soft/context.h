@@ -97,7 +97,20 @@ class Context {
   }
   QueuePair* queue_pair_at(std::uint32_t index, const CompletionQueue& receive_queue) noexcept;
 
+  /// The XRC receive queue of that number; null where there is none. Under a completion queue's lock, and
+  /// valid until that is given up: see withdraw_receive_queue.
+  SharedReceiveQueue* receive_queue(std::uint32_t number) const noexcept {
+    return number < xrc_receive_queues_.size() ? xrc_receive_queues_[number].load(std::memory_order_acquire)
+                                               : nullptr;
+  }
+
   // ---- Set-up; the caller holds mutex() ----
+  /// Gives it a number; false: none is left.
+  bool publish_receive_queue(SharedReceiveQueue& srq) noexcept;
+  /// When this returns, nobody looks at it any more.
+  void withdraw_receive_queue(SharedReceiveQueue& srq) noexcept;
+  /// There will be XRC queue pairs: from now on posts ask for them.
+  void expect_xrc() noexcept;
   std::uint32_t claim_queue_pair();  ///< a number; 0 with errno: all are in use
   /// The same with the port of that number; 0 with errno.
   std::uint32_t claim_datagram_port(std::unique_ptr<DatagramPort>& port);
@@ -206,6 +219,8 @@ class Context {
   std::unordered_map<std::uint32_t, SharedFile> shared_;
   std::uint32_t next_shared_ = 1;
   std::vector<MemoryRegion*> shared_regions_;
+  std::array<std::atomic<SharedReceiveQueue*>, max_xrc_receive_queues>
+      xrc_receive_queues_{};  // 0 is never one's
   struct Replaced {
     std::uint64_t begin;
     std::uint64_t end;

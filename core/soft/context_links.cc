@@ -60,7 +60,7 @@ int Context::open_link(QueuePair& qp, std::uint32_t peer_number) {
   in->guard = reinterpret_cast<std::uint64_t>(guard.get()) + offsetof(Inbound, guard_cell);
   in->domain = qp.domain.number;
   in->completion_queue = qp.receive_completions().index;
-  in->shares_receives = qp.shared_receives ? 1 : 0;
+  in->shares_receives = qp.shared_receives || qp.xrc_space ? 1 : 0;
   in->receives.store(qp.receives_posted, std::memory_order_relaxed);
   in->access.store(static_cast<std::uint32_t>(qp.attributes.qp_access_flags), std::memory_order_relaxed);
   in->not_ready_retries.store(7, std::memory_order_relaxed);  // until the peer says otherwise

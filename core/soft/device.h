@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "core/device.h"
 #include "core/soft/context.h"
@@ -104,6 +106,11 @@ class SoftDevice final : public Device {
   int dealloc_td(ibv_td* td);
   ibv_pd* alloc_parent_domain(const ibv_parent_domain_init_attr& init);
   int bind_mw(ibv_qp* qp, ibv_mw* mw, const ibv_mw_bind& bind);
+  // xrc.cc
+  ibv_xrcd* open_xrcd(const ibv_xrcd_init_attr& init);
+  int close_xrcd(ibv_xrcd* xrcd);
+  ibv_srq* create_srq_ex(ibv_srq_init_attr_ex& init);
+  int get_srq_num(ibv_srq* srq, std::uint32_t& number);
 
   Lending* lending() noexcept override { return &lending_; }
 
@@ -112,11 +119,14 @@ class SoftDevice final : public Device {
   }  // nothing waits for it: destroying forgets pending events
 
  private:
+  ibv_qp* create_xrc_receiver(ibv_qp_init_attr_ex& init);
+  QueuePair* make_queue_pair(ibv_pd* pd, ibv_qp_init_attr& init);
   ibv_mr* reg(ibv_pd* pd, void* address, std::size_t length, int access, const SharedRange* shared);
 
   Context node_;
   SoftLending lending_{node_};
-  std::set<std::uint16_t> domains_;  // numbers in use; guarded by the node's mutex
+  std::set<std::uint16_t> domains_;                  // numbers in use; guarded by the node's mutex
+  std::vector<std::weak_ptr<XrcSpace>> xrc_spaces_;  // of files; likewise
 };
 
 }  // namespace verbena::core::soft

@@ -19,7 +19,7 @@
 namespace verbena::core::soft {
 
 inline constexpr std::uint32_t layout_magic = 0x76726273;  // "srbv" in memory
-inline constexpr std::uint32_t layout_version = 5;
+inline constexpr std::uint32_t layout_version = 6;
 inline constexpr std::size_t cache_line = 64;
 inline constexpr std::size_t page_size = 4096;
 
@@ -115,6 +115,7 @@ enum class SlotKind : std::uint8_t {
   atomic_request,  ///< for the target to carry out: `TargetRequest`
   response,        ///< the target's answer to a request: the bytes
   access_fault,    ///< the sender's access was refused: the queue pair is broken
+  receive_queue,   ///< XRC: from here on messages are for the shared receive queue that `immediate` names
 };
 
 namespace slot_flag {

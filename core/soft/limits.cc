@@ -29,7 +29,7 @@ void describe_device(ibv_device_attr& attr) noexcept {
   attr.max_qp = queue_pairs_per_block;
   attr.max_qp_wr = max_work_requests;
   attr.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B |
-                          IBV_DEVICE_MEM_MGT_EXTENSIONS;
+                          IBV_DEVICE_MEM_MGT_EXTENSIONS | IBV_DEVICE_XRC;
   attr.max_sge = static_cast<int>(max_gather);
   attr.max_sge_rd = static_cast<int>(max_gather);
   attr.max_cq = static_cast<int>(max_completion_queues);

@@ -195,7 +195,7 @@ void QueuePair::enter_reset() noexcept {
   fails_at = 0;
   attributes = {};
   if (faults_) faults_->begin_anew();
-  deferred_ = 0;
+  deferred_ = named_ = for_named_ = 0;
   if (datagrams) {
     datagrams->drain();
     datagrams->forget_given_up();

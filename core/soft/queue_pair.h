@@ -26,6 +26,7 @@
 #include "core/soft/send_queue.h"
 #include "core/soft/shared_receive_queue.h"
 #include "core/soft/work_batch.h"
+#include "core/soft/xrc_domain.h"
 
 namespace verbena::core::soft {
 
@@ -121,7 +122,7 @@ struct QueuePair : QueuePairFace {
   }
 
   /// Only reliable service knows of errors that a peer finds; others lose what a peer doesn't take.
-  bool is_reliable() const noexcept { return qp_type == IBV_QPT_RC; }
+  bool is_reliable() const noexcept { return qp_type != IBV_QPT_UC && qp_type != IBV_QPT_UD; }
   /// Datagrams may come at any time, and nobody rings for them.
   bool listens() const noexcept {
     const ibv_qp_state now = current_state();
@@ -143,6 +144,7 @@ struct QueuePair : QueuePairFace {
   std::uint32_t receives_posted = 0;  // since the reset
   Link link;
   std::unique_ptr<DatagramPort> datagrams;  // of UD, which has no link; else null
+  std::shared_ptr<XrcSpace> xrc_space;      // of an XRC receive queue pair; else null
   std::unique_ptr<WorkBatch> batch;         // where it was created for ibv_wr_start; else null
   ibv_qp_ex& face() noexcept { return *reinterpret_cast<ibv_qp_ex*>(static_cast<ibv_qp*>(this)); }
 
@@ -180,6 +182,7 @@ struct QueuePair : QueuePairFace {
   enum class Step { done, blocked, failed };
   Step carry_out(SendRequest& request, std::uint32_t position) noexcept;
   Step lose_or_wait(SendRequest& request) noexcept;
+  bool name_receive_queue(const SendRequest& request) noexcept;
   Step refuse_access(ibv_wc_status status) noexcept;
   Step send_message(SendRequest& request, std::uint32_t position) noexcept;
   Step send_described(SendRequest& request, std::uint32_t position) noexcept;
@@ -208,6 +211,7 @@ struct QueuePair : QueuePairFace {
 
   // responder.cc
   bool take_entry(Slot& slot, std::uint64_t word) noexcept;
+  bool take_incoming(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept;
   bool may_fill(std::uint32_t lkey, const std::byte* memory, std::uint32_t length) const noexcept;
   bool take_short_message(const Slot& slot, std::uint64_t word) noexcept;
   bool take_message(Slot& slot, std::uint8_t flags, std::uint32_t length) noexcept;
@@ -242,6 +246,13 @@ struct QueuePair : QueuePairFace {
   void retry_datagrams() noexcept;
   void receive_datagrams() noexcept;
   void take_datagram(const Datagram& datagram) noexcept;
+
+  // xrc.cc
+  bool take_named(const Slot& slot) noexcept;
+  bool take_for_named(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept;
+  void flush_for_named() noexcept;
+  template <class Work>
+  bool with_named(Work work) noexcept;
 
   // target.cc
   bool serve_write(const Slot& slot, std::uint32_t length) noexcept;
@@ -318,9 +329,15 @@ struct QueuePair : QueuePairFace {
   std::uint32_t target_write_end_ = 0;  // … here
   std::uint32_t messages_sent_ = 0;     // since the link's beginning: each needs one of the peer's receives
   std::int64_t waiting_since_ = 0;      // ns; 0: nothing waits for the link
+  std::uint32_t named_ = 0;             // XRC: the peer's receive queue that messages are for; 0: none yet
   std::uint32_t deferred_ = 0;  // datagrams that wait for room at their receivers: `sent`, and not done
 
   // Receiving.
+  // Where messages find their receives, and these complete; XRC's are another each time.
+  SharedReceiveQueue* receives_from_ = shared_receives;
+  CompletionQueue* delivery_ = &receive_completions_;
+  std::uint16_t receive_domain_ = domain.number;
+  std::uint32_t for_named_ = 0;  // XRC: our receive queue that messages are for, by the peer's word
   Receive current_receive_;
   bool receiving_ = false;
   std::uint32_t received_ = 0;

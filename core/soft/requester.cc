@@ -25,6 +25,10 @@ bool is_send(ibv_wr_opcode opcode) {
   return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM || opcode == IBV_WR_SEND_WITH_INV;
 }
 
+bool takes_receive(ibv_wr_opcode opcode) {
+  return is_send(opcode) || opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
+}
+
 /// For a process that is alive: until its agent has been scheduled and has answered.
 constexpr std::int64_t meeting_bound_ns = 1'000'000'000;
 
@@ -81,7 +85,8 @@ inline int QueuePair::post_all(ibv_send_wr* request, ibv_send_wr** bad) noexcept
   return 0;
 }
 
-// By a fault plan nothing takes a shortest way: there is no fault on those.
+// By a fault plan nothing takes a shortest way: there is no fault on those; nor by XRC, as they name no
+// receive queue.
 template <bool by_plan>
 inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
   const ibv_qp_state now = current_state();
@@ -98,7 +103,7 @@ inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
     if (sends.is_full()) return ENOMEM;
   }
   enqueue(request, length);
-  if (now == IBV_QPS_RTS) by_plan ? advance_by_plan() : advance();
+  if (now == IBV_QPS_RTS) by_plan&& faults_ ? advance_by_plan() : advance();
   if (now == IBV_QPS_ERR) flush_sends();
   if (!sends.is_empty()) send_completions().add_sender(*this);
   if (send_completions().is_armed()) [[unlikely]]
@@ -120,7 +125,8 @@ int QueuePair::post_whole(ibv_send_wr* requests) noexcept {
     if (!sends.make_room(count)) return ENOMEM;
   }
   for (const ibv_send_wr* request = requests; request; request = request->next)
-    faults_ ? post_one<true>(*request) : post_one<false>(*request);  // nothing is left to be refused
+    faults_ || qp_type == IBV_QPT_XRC_SEND ? post_one<true>(*request)
+                                           : post_one<false>(*request);  // nothing is left to be refused
   return 0;
 }
 
@@ -268,6 +274,8 @@ void QueuePair::enqueue(const ibv_send_wr& request, std::uint32_t length) noexce
     entry.remote_address = request.wr.rdma.remote_addr;
     entry.rkey = request.wr.rdma.rkey;
   }
+  if (qp_type == IBV_QPT_XRC_SEND && takes_receive(request.opcode))
+    entry.swap = request.qp_type.xrc.remote_srqn;
   if (request.opcode == IBV_WR_LOCAL_INV || request.opcode == IBV_WR_BIND_MW) {
     ++sends.tail;
     return;
@@ -301,6 +309,7 @@ QueuePair::Step QueuePair::carry_out(SendRequest& request, std::uint32_t positio
   if (datagrams) return send_datagram(request, position);
   if (!is_reliable() && (!link.is_up() || link.is_dead())) return lose_or_wait(request);
   if (!may_send()) return Step::blocked;
+  if (qp_type == IBV_QPT_XRC_SEND && !name_receive_queue(request)) return Step::blocked;
   if (is_send(request.opcode)) {
     return describable(request, position) ? send_described(request, position)
                                           : send_message(request, position);
@@ -323,6 +332,18 @@ QueuePair::Step QueuePair::lose_or_wait(SendRequest& request) noexcept {
   if (link.peer && !link.is_dead() && now - waiting_since_ < meeting_bound_ns) return Step::blocked;
   request.stage = SendRequest::Stage::answered;
   return Step::done;
+}
+
+// Ahead of the first message for it: those behind are for the same one.
+bool QueuePair::name_receive_queue(const SendRequest& request) noexcept {
+  const auto wanted = static_cast<std::uint32_t>(request.swap);
+  if (!takes_receive(request.opcode) || wanted == named_) return true;
+  if (!link.has_room(1)) look_at_peer();
+  if (!link.has_room(1)) return false;
+  link.publish(SlotKind::receive_queue, 0, 0, 0, wanted);
+  link.call_peer(false);
+  named_ = wanted;
+  return true;
 }
 
 bool QueuePair::may_send() noexcept {

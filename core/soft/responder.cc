@@ -69,7 +69,7 @@ bool QueuePair::stay_unfinished() noexcept {
 }
 
 bool QueuePair::may_fill(std::uint32_t lkey, const std::byte* memory, std::uint32_t length) const noexcept {
-  return owner_context.keys().covers(lkey, domain.number, reinterpret_cast<std::uint64_t>(memory), length,
+  return owner_context.keys().covers(lkey, receive_domain_, reinterpret_cast<std::uint64_t>(memory), length,
                                      IBV_ACCESS_LOCAL_WRITE);
 }
 
@@ -108,8 +108,14 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
   const auto kind = static_cast<SlotKind>(word >> 40 & 0xff);
   const auto flags = static_cast<std::uint8_t>(word >> 32);
   const auto length = static_cast<std::uint32_t>(word);
-  if (!receive_completions().has_room()) {
-    if (kind <= SlotKind::write_notice && receives_wait()) receive_completions().report_overrun();
+  if (qp_type == IBV_QPT_XRC_RECV && kind <= SlotKind::write_notice)
+    return take_for_named(slot, kind, flags, length);
+  return take_incoming(slot, kind, flags, length);
+}
+
+bool QueuePair::take_incoming(Slot& slot, SlotKind kind, std::uint8_t flags, std::uint32_t length) noexcept {
+  if (!delivery_->has_room()) {
+    if (kind <= SlotKind::write_notice && receives_wait()) delivery_->report_overrun();
     return stay_unfinished();
   }
   if (!is_reliable() && loses(slot, kind, flags, length)) return true;
@@ -128,6 +134,8 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
       return serve_atomic(slot);
     case SlotKind::response:
       return take_response(slot, length);
+    case SlotKind::receive_queue:
+      return take_named(slot);
     case SlotKind::access_fault: {
       link.consume(1);
       ibv_async_event event{};
@@ -143,12 +151,12 @@ bool QueuePair::take_entry(Slot& slot, std::uint64_t word) noexcept {
 }
 
 bool QueuePair::receives_wait() const noexcept {
-  return receiving_ || (shared_receives ? shared_receives->queue.size() : receives.size()) != 0;
+  return receiving_ || (receives_from_ ? receives_from_->queue.size() : receives.size()) != 0;
 }
 
 bool QueuePair::has_receive() noexcept {
   if (receiving_) return true;
-  receiving_ = shared_receives ? shared_receives->take(current_receive_) : receives.take(current_receive_);
+  receiving_ = receives_from_ ? receives_from_->take(current_receive_) : receives.take(current_receive_);
   received_ = described_ = 0;
   return receiving_;
 }
@@ -365,7 +373,7 @@ void QueuePair::finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opco
     return fail_receive(IBV_WC_LOC_QP_OP_ERR, IBV_WC_REM_INV_REQ_ERR);
   }
   receiving_ = false;
-  ibv_wc& completion = receive_completions().add(IBV_WC_SUCCESS, flags & slot_flag::solicited);
+  ibv_wc& completion = delivery_->add(IBV_WC_SUCCESS, flags & slot_flag::solicited);
   completion.wr_id = current_receive_.wr_id;
   completion.opcode = opcode;
   completion.byte_len = length;
@@ -377,7 +385,7 @@ void QueuePair::finish_receive(const Slot& slot, std::uint8_t flags, ibv_wc_opco
 }
 
 void QueuePair::complete_receive(std::uint64_t id, ibv_wc_status status) noexcept {
-  ibv_wc& completion = receive_completions().add(status, false);
+  ibv_wc& completion = delivery_->add(status, false);
   completion.wr_id = id;
   completion.opcode = IBV_WC_RECV;
   completion.qp_num = qp_num;
@@ -410,6 +418,7 @@ void QueuePair::flush_receives() noexcept {
   if (parting.load(std::memory_order_acquire) != Parting::over) return;
   CompletionQueue& cq = receive_completions();
   not_ready_since_ = 0;
+  if (qp_type == IBV_QPT_XRC_RECV) return flush_for_named();
   if (receiving_ && cq.has_room()) {
     receiving_ = false;
     complete_receive(current_receive_.wr_id, IBV_WC_WR_FLUSH_ERR);

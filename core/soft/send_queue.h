@@ -39,7 +39,8 @@ struct SendRequest {
   std::uint32_t rkey;
   std::uint64_t remote_address;
   std::uint64_t compare_add;
-  std::uint64_t swap;  ///< of a datagram: since when it waits, in ns
+  std::uint64_t
+      swap;  ///< of a datagram: since when it waits, in ns; of an XRC message: whose receive queue it is for
   ibv_mw* window;
   ibv_mw_bind_info bind;
 };

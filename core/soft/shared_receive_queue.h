@@ -6,9 +6,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "core/soft/receive_queue.h"
 #include "core/soft/spin_lock.h"
+#include "core/soft/xrc_domain.h"
 
 namespace verbena::core::soft {
 
@@ -36,11 +38,18 @@ struct SharedReceiveQueue : ibv_srq {
   void add_user(CompletionQueue& cq) noexcept;
   void remove_user() noexcept;
   bool has_users() const noexcept { return users_ != 0; }
+  /// Whoever takes guards itself by `lock`, as of several completion queues. Before anybody takes.
+  void open_to_all() noexcept { many_take_.store(true, std::memory_order_relaxed); }
 
   Context& owner_context;
   SpinLock lock;  // taken inside a completion queue's lock, never around one
   ReceiveQueue queue;
   std::atomic<std::uint32_t> limit{0};  // 0: no event asked for
+  // Of an XRC one; else 0, null.
+  std::uint32_t number = 0;
+  std::uint16_t domain = 0;
+  CompletionQueue* completions = nullptr;
+  std::shared_ptr<XrcSpace> xrc_space;
 
  private:
   void tell_limit() noexcept;

@@ -67,6 +67,16 @@ void Context::install_slots() noexcept {
   verbs_.create_qp_ex = [](ibv_context* context, ibv_qp_init_attr_ex* init) {
     return soft(context).create_qp_ex(*init);
   };
+  verbs_.open_xrcd = [](ibv_context* context, ibv_xrcd_init_attr* init) {
+    return soft(context).open_xrcd(*init);
+  };
+  verbs_.close_xrcd = [](ibv_xrcd* xrcd) { return soft(xrcd->context).close_xrcd(xrcd); };
+  verbs_.create_srq_ex = [](ibv_context* context, ibv_srq_init_attr_ex* init) {
+    return soft(context).create_srq_ex(*init);
+  };
+  verbs_.get_srq_num = [](ibv_srq* srq, std::uint32_t* number) {
+    return soft(srq->context).get_srq_num(srq, *number);
+  };
   verbs_.alloc_td = [](ibv_context* context, ibv_td_init_attr* init) {
     return soft(context).alloc_td(*init);
   };

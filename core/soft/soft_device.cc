@@ -403,6 +403,11 @@ int SoftDevice::destroy_srq(ibv_srq* verbs) {
   auto* srq = static_cast<SharedReceiveQueue*>(verbs);
   const std::lock_guard guard(node_.mutex());
   if (srq->has_users()) return EBUSY;
+  if (srq->xrc_space) {
+    node_.withdraw_receive_queue(*srq);
+    srq->xrc_space->remove(*srq);
+    --srq->completions->users;
+  }
   node_.events().forget(verbs);
   --static_cast<ProtectionDomain*>(srq->pd)->users;
   delete srq;
@@ -412,9 +417,14 @@ int SoftDevice::destroy_srq(ibv_srq* verbs) {
 // ---- Queue pairs ----
 
 ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
-  if (init.qp_type != IBV_QPT_RC && init.qp_type != IBV_QPT_UC && init.qp_type != IBV_QPT_UD)
+  if (init.qp_type == IBV_QPT_XRC_SEND) {  // its own word is all that ever comes in
+    init.recv_cq = init.send_cq;
+    init.srq = nullptr;
+    init.cap.max_recv_wr = init.cap.max_recv_sge = 0;
+  } else if (init.qp_type != IBV_QPT_RC && init.qp_type != IBV_QPT_UC && init.qp_type != IBV_QPT_UD) {
     return refuse<ibv_qp>(EOPNOTSUPP);
-  ibv_qp_cap& cap = init.cap;
+  }
+  const ibv_qp_cap& cap = init.cap;
   if (!init.send_cq || !init.recv_cq || cap.max_send_wr > max_work_requests ||
       cap.max_recv_wr > max_work_requests || cap.max_send_sge > max_gather || cap.max_recv_sge > max_gather ||
       cap.max_inline_data > max_inline) {
@@ -422,6 +432,12 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
   }
   if (node_.fails_call()) return refuse<ibv_qp>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
+  if (init.qp_type == IBV_QPT_XRC_SEND) node_.expect_xrc();
+  return make_queue_pair(pd, init);
+}
+
+QueuePair* SoftDevice::make_queue_pair(ibv_pd* pd, ibv_qp_init_attr& init) {
+  ibv_qp_cap& cap = init.cap;
   std::unique_ptr<DatagramPort> port;
   const std::uint32_t number =
       init.qp_type == IBV_QPT_UD ? node_.claim_datagram_port(port) : node_.claim_queue_pair();
@@ -444,6 +460,7 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
 }
 
 ibv_qp* SoftDevice::create_qp_ex(ibv_qp_init_attr_ex& init) {
+  if (init.qp_type == IBV_QPT_XRC_RECV) return create_xrc_receiver(init);
   constexpr std::uint32_t known =
       IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
   const std::uint64_t operations = init.comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS ? init.send_ops_flags : 0;
@@ -500,10 +517,20 @@ void copy_values(ibv_qp_attr& to, const ibv_qp_attr& from, int mask) {
   if (mask & IBV_QP_DEST_QPN) to.dest_qp_num = from.dest_qp_num;
 }
 
+/// Programs give both halves of an XRC connection all attributes of a reliable one; the kernel drops what a
+/// half has no use for, and so is it here.
+int own_attributes(ibv_qp_type type, int mask) {
+  if (type == IBV_QPT_XRC_SEND) return mask & ~(IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+  if (type == IBV_QPT_XRC_RECV)
+    return mask & ~(IBV_QP_MAX_QP_RD_ATOMIC | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY);
+  return mask;
+}
+
 }  // namespace
 
-int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int mask) {
+int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int given) {
   auto& qp = *static_cast<QueuePair*>(verbs);
+  const int mask = own_attributes(qp.qp_type, given);
   const std::lock_guard guard(node_.mutex());
   const ibv_qp_state from = qp.current_state();
   const ibv_qp_state to = mask & IBV_QP_STATE ? attr.qp_state : from;
@@ -572,6 +599,7 @@ int SoftDevice::destroy_qp(ibv_qp* verbs) {
   --qp->send_completions().users;
   --qp->receive_completions().users;
   if (qp->shared_receives) qp->shared_receives->remove_user();
+  if (qp->xrc_space) qp->xrc_space->leave();
   delete qp;
   return 0;
 }

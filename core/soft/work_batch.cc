@@ -84,6 +84,9 @@ void install_setters(ibv_qp_ex& face) noexcept {
   face.wr_set_ud_addr = [](ibv_qp_ex* qp, ibv_ah* address, std::uint32_t number, std::uint32_t key) {
     if (ibv_send_wr* const request = batch_of(qp).current()) request->wr.ud = {address, number, key};
   };
+  face.wr_set_xrc_srqn = [](ibv_qp_ex* qp, std::uint32_t number) {
+    if (ibv_send_wr* const request = batch_of(qp).current()) request->qp_type.xrc.remote_srqn = number;
+  };
   face.wr_set_sge = [](ibv_qp_ex* qp, std::uint32_t key, std::uint64_t address, std::uint32_t length) {
     const ibv_sge piece{address, length, key};
     batch_of(qp).set_pieces(&piece, 1);
