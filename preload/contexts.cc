@@ -87,7 +87,7 @@ VERBENA_EXPORT int _ibv_query_gid_ex(ibv_context* context, std::uint32_t port, s
   const int error =
       soft->query_gid_entry(static_cast<std::uint8_t>(port_of(port)), static_cast<int>(index), found);
   if (error == 0) std::memcpy(entry, &found, std::min(entry_size, sizeof found));
-  return error == EINVAL ? ENODATA : error;  // as of an empty place
+  return error;
 }
 
 VERBENA_EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries, std::size_t most,
@@ -97,7 +97,10 @@ VERBENA_EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry*
   if (flags != 0) return -EINVAL;
   std::size_t count = 0;
   ibv_gid_entry found{};
-  while (soft->query_gid_entry(1, static_cast<int>(count), found) == 0) {
+  ibv_port_attr port{};
+  soft->query_port(1, port);
+  for (int index = 0; index < port.gid_tbl_len; ++index) {
+    if (soft->query_gid_entry(1, index, found) != 0) continue;
     if (count == most) return -EINVAL;
     std::byte* const place = reinterpret_cast<std::byte*>(entries) + count * entry_size;
     std::memcpy(place, &found, std::min(entry_size, sizeof found));

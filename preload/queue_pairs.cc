@@ -6,27 +6,36 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/soft/gid_table.h"
+#include "core/soft/network_header.h"
 #include "core/soft/soft_device.h"
 #include "preload/real.h"
 
 using verbena::core::Device;
 using verbena::core::soft_device_of;
+using verbena::core::soft::DatagramPath;
+using verbena::core::soft::gid_index_of;
+using verbena::core::soft::path_of;
 
 namespace {
 
-/// Where a datagram came from, as where to send one.
-ibv_ah_attr answer_to(const ibv_wc& wc, const ibv_grh& grh, std::uint8_t port) {
-  ibv_ah_attr attr{};
+/// Where a datagram came from, as where to send one. 0; or an errno value: it came to no address of this
+/// host, to a multicast group say, so none is there to answer from.
+int answer_to(const ibv_wc& wc, const ibv_grh& grh, std::uint8_t port, ibv_ah_attr& attr) {
+  attr = {};
   attr.dlid = wc.slid;
   attr.sl = wc.sl;
   attr.src_path_bits = wc.dlid_path_bits;
   attr.port_num = port;
-  if (wc.wc_flags & IBV_WC_GRH) {
-    attr.is_global = 1;
-    attr.grh.dgid = grh.sgid;
-    attr.grh.hop_limit = 0xff;
-  }
-  return attr;
+  if (!(wc.wc_flags & IBV_WC_GRH)) return 0;
+  const DatagramPath path = path_of(grh);
+  const int own = gid_index_of(path.destination);
+  if (own < 0) return EINVAL;
+  attr.is_global = 1;
+  attr.grh.dgid = path.source;
+  attr.grh.sgid_index = static_cast<std::uint8_t>(own);
+  attr.grh.hop_limit = 0xff;
+  return 0;
 }
 
 }  // namespace
@@ -99,14 +108,20 @@ VERBENA_EXPORT ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attr) {
 VERBENA_EXPORT int ibv_init_ah_from_wc(ibv_context* context, std::uint8_t port, ibv_wc* wc, ibv_grh* grh,
                                        ibv_ah_attr* attr) {
   if (!soft_device_of(context)) return REAL(ibv_init_ah_from_wc)(context, port, wc, grh, attr);
-  *attr = answer_to(*wc, *grh, port);
-  return 0;
+  const int error = answer_to(*wc, *grh, port, *attr);
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
 }
 
 VERBENA_EXPORT ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, std::uint8_t port) {
   Device* const soft = soft_device_of(pd->context);
   if (!soft) return REAL(ibv_create_ah_from_wc)(pd, wc, grh, port);
-  ibv_ah_attr attr = answer_to(*wc, *grh, port);
+  ibv_ah_attr attr;
+  if (const int error = answer_to(*wc, *grh, port, attr)) {
+    errno = error;
+    return nullptr;
+  }
   return soft->create_ah(pd, attr);
 }
 

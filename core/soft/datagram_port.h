@@ -4,6 +4,7 @@
 /// is the price.
 #pragma once
 
+#include <infiniband/verbs.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -20,11 +21,18 @@ namespace verbena::core::soft {
 /// Bytes of one datagram at most: soft0's MTU, without the GRH.
 inline constexpr std::uint32_t longest_datagram = 4096;
 
+/// From which address to which, as RoCE's network header says.
+struct DatagramPath {
+  ibv_gid source;
+  ibv_gid destination;
+};
+
 struct DatagramHeader {
   std::uint32_t key;        ///< the Q_Key
   std::uint32_t immediate;  ///< in network order
   std::uint8_t flags;       ///< slot_flag
   std::uint8_t reserved[3];
+  DatagramPath path;
 };
 
 /// As it has arrived; `payload` until the next one.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a UD queue pair does: each datagram goes by itself, to whom its address handle and queue pair number
 // say, and is lost without a word where it isn't expected.
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -11,7 +9,7 @@
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
 #include "core/soft/datagram_port.h"
-#include "core/soft/limits.h"
+#include "core/soft/network_header.h"
 #include "core/soft/pieces.h"
 #include "core/soft/queue_pair.h"
 
@@ -27,20 +25,6 @@ constexpr std::int64_t longest_wait_ns = 300'000'000;
 constexpr std::uint32_t most_deferred = 256;
 /// Receivers that one look at them knows to be full. Of one more it may ask again for each datagram.
 constexpr std::size_t most_full = 16;
-
-/// The 40 bytes in front of each datagram that has come: an IPv6 header, as on RoCE.
-ibv_grh header_in_front(std::uint32_t payload) noexcept {
-  ibv_grh grh{};
-  constexpr std::uint32_t ip_version = 6;
-  constexpr std::uint8_t next_header = 0x1b;  // IBTA: a base transport header follows
-  grh.version_tclass_flow = htonl(ip_version << 28);
-  grh.paylen = htons(static_cast<std::uint16_t>(payload));
-  grh.next_hdr = next_header;
-  grh.hop_limit = 64;
-  grh.sgid = grh.dgid = host_gid_once();
-  return grh;
-}
-static_assert(sizeof(ibv_grh) == 40);
 
 }  // namespace
 
@@ -70,7 +54,8 @@ QueuePair::Step QueuePair::send_datagram(SendRequest& request, std::uint32_t pos
 bool QueuePair::hand_over(const SendRequest& request, std::uint32_t position) noexcept {
   constexpr std::uint64_t use_own = 0x8000'0000;  // IBTA: such a key means the queue pair's own
   const std::uint64_t key = request.compare_add & use_own ? attributes.qkey : request.compare_add;
-  const DatagramHeader header{static_cast<std::uint32_t>(key), request.immediate, request.flags, {}};
+  const DatagramHeader header{
+      static_cast<std::uint32_t>(key), request.immediate, request.flags, {}, request.path};
   ibv_sge* const pieces = sends.pieces(position);
   if (request.is_inline) pieces->addr = reinterpret_cast<std::uint64_t>(sends.inline_bytes(position));
   return datagrams->send(request.rkey, header, {pieces, request.pieces});
@@ -124,8 +109,8 @@ void QueuePair::take_datagram(const Datagram& datagram) noexcept {
     complete_receive(current_receive_.wr_id, IBV_WC_LOC_PROT_ERR);
     return enter_error();
   }
-  const ibv_grh grh = header_in_front(payload);
-  scatter(reinterpret_cast<const std::byte*>(&grh), sizeof grh);
+  const NetworkHeader in_front = network_header(datagram.header.path, payload);
+  scatter(in_front.data(), in_front.size());
   scatter(datagram.payload.data(), payload);
   ibv_wc& completion =
       receive_completions().add(IBV_WC_SUCCESS, datagram.header.flags & slot_flag::solicited);

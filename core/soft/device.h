@@ -47,18 +47,8 @@ class SoftDevice final : public Device {
     describe_port(attr);
     return 0;
   }
-  int query_gid(std::uint8_t port, int index, ibv_gid& gid) override {
-    if (port != 1 || index != 0) return EINVAL;
-    gid = host_gid();
-    return 0;
-  }
-  int query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) override {
-    entry = {};
-    entry.gid_index = static_cast<std::uint32_t>(index);
-    entry.port_num = port;
-    entry.gid_type = IBV_GID_TYPE_ROCE_V2;
-    return query_gid(port, index, entry.gid);
-  }
+  int query_gid(std::uint8_t port, int index, ibv_gid& gid) override;
+  int query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) override;
   int query_pkey(std::uint8_t port, int index, __be16& pkey) override {
     if (port != 1 || index != 0) return EINVAL;
     pkey = 0xffff;  // the default partition; the same in either byte order

@@ -11,6 +11,7 @@
 #include <functional>
 #include <string>
 
+#include "core/soft/gid_table.h"
 #include "core/soft/layout.h"
 #include "core/soft/queue_pair.h"
 #include "core/soft/receive_queue.h"
@@ -56,7 +57,7 @@ void describe_port(ibv_port_attr& attr) noexcept {
   attr.state = IBV_PORT_ACTIVE;
   attr.max_mtu = IBV_MTU_4096;
   attr.active_mtu = IBV_MTU_4096;
-  attr.gid_tbl_len = 1;
+  attr.gid_tbl_len = gid_table_length;
   attr.max_msg_sz = 1u << 31;
   attr.pkey_tbl_len = 1;
   attr.lid = 0;

@@ -55,6 +55,8 @@ inline std::uint16_t domain_number(const ibv_pd* pd) noexcept {
 /// Where a datagram goes.
 struct AddressHandle : ibv_ah {
   ibv_ah_attr attributes{};
+  DatagramPath path{};
+  bool is_here = false;  ///< it leads to this host; else what is sent there is lost
 };
 
 struct QueuePair : QueuePairFace {

@@ -13,7 +13,6 @@
 #include "core/monotonic_ns.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
-#include "core/soft/limits.h"
 #include "core/soft/pieces.h"
 #include "core/soft/place.h"
 #include "core/soft/queue_pair.h"
@@ -31,11 +30,6 @@ bool takes_receive(ibv_wr_opcode opcode) {
 
 /// For a process that is alive: until its agent has been scheduled and has answered.
 constexpr std::int64_t meeting_bound_ns = 1'000'000'000;
-
-/// All queue pairs that can be reached at all are behind one address.
-bool is_here(const ibv_ah_attr& address) {
-  return !address.is_global || std::memcmp(address.grh.dgid.raw, host_gid_once().raw, 16) == 0;
-}
 
 /// What service without acknowledgements carries.
 bool is_unreliable_verb(ibv_qp_type type, ibv_wr_opcode opcode) {
@@ -260,8 +254,9 @@ void QueuePair::enqueue(const ibv_send_wr& request, std::uint32_t length) noexce
     entry.bind = request.bind_mw.bind_info;
   }
   if (qp_type == IBV_QPT_UD) {
-    const ibv_ah_attr& address = static_cast<const AddressHandle*>(request.wr.ud.ah)->attributes;
-    entry.remote_address = is_here(address) ? 1 : 0;
+    const auto& address = static_cast<const AddressHandle&>(*request.wr.ud.ah);
+    entry.remote_address = address.is_here ? 1 : 0;
+    entry.path = address.path;
     entry.rkey = request.wr.ud.remote_qpn & 0xff'ffff;
     entry.compare_add = request.wr.ud.remote_qkey;
   } else if (request.opcode == IBV_WR_ATOMIC_CMP_AND_SWP || request.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {

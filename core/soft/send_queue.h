@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/soft/datagram_port.h"
+
 namespace verbena::core::soft {
 
 struct SendRequest {
@@ -42,7 +44,10 @@ struct SendRequest {
   std::uint64_t
       swap;  ///< of a datagram: since when it waits, in ns; of an XRC message: whose receive queue it is for
   ibv_mw* window;
-  ibv_mw_bind_info bind;
+  union {
+    ibv_mw_bind_info bind;
+    DatagramPath path;  ///< of a datagram
+  };
 };
 static_assert(std::is_trivial_v<SendRequest> && sizeof(SendRequest) % alignof(ibv_sge) == 0);
 

@@ -11,6 +11,7 @@
 #include "core/queue_pair_states.h"
 #include "core/soft/completion_queue.h"
 #include "core/soft/device.h"
+#include "core/soft/gid_table.h"
 
 namespace verbena::core {
 namespace soft {
@@ -18,6 +19,29 @@ namespace soft {
 SoftDevice::~SoftDevice() {
   if (!is_of_this_process()) return;
   while (QueuePair* const left = node_.any_queue_pair()) destroy_qp(left);
+}
+
+// ---- Addresses ----
+
+// An empty place reads as zeros here, and as no entry there: so it does on RoCE.
+int SoftDevice::query_gid(std::uint8_t port, int index, ibv_gid& gid) {
+  if (port != 1 || index < 0 || index >= gid_table_length) return EINVAL;
+  const auto found = gid_at(index);
+  gid = found ? found->gid : ibv_gid{};
+  return 0;
+}
+
+int SoftDevice::query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& entry) {
+  if (port != 1) return EINVAL;
+  const auto found = gid_at(index);
+  if (!found) return ENODATA;
+  entry = {};
+  entry.gid = found->gid;
+  entry.gid_index = static_cast<std::uint32_t>(index);
+  entry.port_num = port;
+  entry.gid_type = IBV_GID_TYPE_ROCE_V2;
+  entry.ndev_ifindex = found->interface;
+  return 0;
 }
 
 // ---- Protection domains and memory ----
@@ -265,12 +289,16 @@ int SoftDevice::dealloc_mw(ibv_mw* verbs) {
 
 ibv_ah* SoftDevice::create_ah(ibv_pd* pd, ibv_ah_attr& attr) {
   if (attr.port_num != 1) return refuse<ibv_ah>(EINVAL);
-  if (attr.is_global && attr.grh.sgid_index != 0) return refuse<ibv_ah>(EINVAL);
+  const auto source = gid_at(attr.is_global ? attr.grh.sgid_index : 0);
+  if (!source) return refuse<ibv_ah>(EINVAL);
   if (node_.fails_call()) return refuse<ibv_ah>(ENOMEM);
   auto* ah = new AddressHandle;
   ah->context = context();
   ah->pd = pd;
   ah->attributes = attr;
+  ah->path.source = source->gid;
+  ah->path.destination = attr.is_global ? attr.grh.dgid : host_gid_once();
+  ah->is_here = is_gid_of_this_host(ah->path.destination);
   ++static_cast<ProtectionDomain*>(pd)->users;
   return ah;
 }
@@ -538,6 +566,7 @@ int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int given) {
   if (const int error = check_transition(qp.qp_type, from, to, mask)) return error;
   if (const int error = check_values(attr, mask)) return error;
   const bool opens = from == IBV_QPS_INIT && to == IBV_QPS_RTR;
+  if ((mask & IBV_QP_AV) && attr.ah_attr.is_global && !gid_at(attr.ah_attr.grh.sgid_index)) return EINVAL;
   if (opens && node_.fails_call()) return ENOMEM;
   if (to == IBV_QPS_RESET) node_.part(qp);
   {
@@ -563,8 +592,7 @@ int SoftDevice::modify_qp(ibv_qp* verbs, ibv_qp_attr& attr, int given) {
     qp.receive_completions().add_backlog(qp);
     return 0;
   }
-  const bool reachable =
-      !attr.ah_attr.is_global || std::memcmp(attr.ah_attr.grh.dgid.raw, host_gid().raw, 16) == 0;
+  const bool reachable = !attr.ah_attr.is_global || is_gid_of_this_host(attr.ah_attr.grh.dgid);
   const int error = node_.open_link(qp, reachable ? attr.dest_qp_num : 0);
   if (error != 0) {
     const BothSides locked(qp);

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/soft/gid_table.h"
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/soft/limits.h"
+
+namespace verbena::core::soft {
+namespace {
+
+bool same(const ibv_gid& a, const ibv_gid& b) noexcept {
+  return std::memcmp(a.raw, b.raw, sizeof a.raw) == 0;
+}
+
+struct Address {
+  bool is_loopback;
+  std::uint32_t interface;
+  bool is_ipv6;
+  ibv_gid gid;
+
+  bool operator<(const Address& other) const noexcept {
+    if (is_loopback != other.is_loopback) return other.is_loopback;
+    if (interface != other.interface) return interface < other.interface;
+    if (is_ipv6 != other.is_ipv6) return other.is_ipv6;
+    return std::memcmp(gid.raw, other.gid.raw, sizeof gid.raw) < 0;
+  }
+};
+
+std::optional<Address> read(const ifaddrs& entry) noexcept {
+  if (!entry.ifa_addr || !(entry.ifa_flags & IFF_UP)) return {};
+  Address address{};
+  address.is_loopback = entry.ifa_flags & IFF_LOOPBACK;
+  address.interface = ::if_nametoindex(entry.ifa_name);
+  if (entry.ifa_addr->sa_family == AF_INET) {
+    sockaddr_in ip;
+    std::memcpy(&ip, entry.ifa_addr, sizeof ip);
+    address.gid.raw[10] = address.gid.raw[11] = 0xff;
+    std::memcpy(address.gid.raw + 12, &ip.sin_addr, sizeof ip.sin_addr);
+    return address;
+  }
+  if (entry.ifa_addr->sa_family != AF_INET6) return {};
+  sockaddr_in6 ip;
+  std::memcpy(&ip, entry.ifa_addr, sizeof ip);
+  address.is_ipv6 = true;
+  std::memcpy(address.gid.raw, &ip.sin6_addr, sizeof ip.sin6_addr);
+  return address;
+}
+
+std::vector<Address> addresses_of_host() {
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return {};
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owned(list, &::freeifaddrs);
+  std::vector<Address> all;
+  for (const ifaddrs* entry = list; entry; entry = entry->ifa_next) {
+    if (const auto address = read(*entry)) all.push_back(*address);
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+class Table {
+ public:
+  Table() { places_[0] = GidEntry{host_gid_once(), 0}; }
+
+  void refresh() {
+    const std::vector<Address> now = addresses_of_host();
+    for (auto place = places_.begin() + 1; place != places_.end(); ++place) {
+      const auto is_it = [&](const Address& address) { return same(address.gid, (*place)->gid); };
+      if (*place && std::none_of(now.begin(), now.end(), is_it)) place->reset();
+    }
+    for (const Address& address : now) {
+      if (find(address.gid) >= 0) continue;
+      const auto free = std::find(places_.begin(), places_.end(), std::nullopt);
+      if (free == places_.end()) return;
+      *free = GidEntry{address.gid, address.interface};
+    }
+  }
+
+  int find(const ibv_gid& gid) const noexcept {
+    const auto found = std::find_if(places_.begin(), places_.end(),
+                                    [&](const auto& place) { return place && same(place->gid, gid); });
+    return found == places_.end() ? -1 : static_cast<int>(found - places_.begin());
+  }
+
+  const std::optional<GidEntry>& at(int index) const noexcept {
+    return places_[static_cast<std::size_t>(index)];
+  }
+
+ private:
+  std::array<std::optional<GidEntry>, gid_table_length> places_;
+};
+
+std::mutex mutex;
+
+// Never destroyed: a thread of the program may ask while its other statics end.
+Table& table() {
+  static Table& only = *new Table;
+  return only;
+}
+
+}  // namespace
+
+std::optional<GidEntry> gid_at(int index) {
+  if (index < 0 || index >= gid_table_length) return {};
+  const std::lock_guard guard(mutex);
+  table().refresh();
+  return table().at(index);
+}
+
+int gid_index_of(const ibv_gid& gid) {
+  const std::lock_guard guard(mutex);
+  table().refresh();
+  return table().find(gid);
+}
+
+bool is_gid_of_this_host(const ibv_gid& gid) {
+  {
+    const std::lock_guard guard(mutex);
+    if (table().find(gid) >= 0) return true;
+  }
+  return gid_index_of(gid) >= 0;
+}
+
+}  // namespace verbena::core::soft
