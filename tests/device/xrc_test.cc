@@ -129,7 +129,7 @@ class XrcTest : public DeviceTest {
     attr.qp_state = IBV_QPS_RTS;
     attr.timeout = 12;
     attr.retry_cnt = 3;
-    attr.rnr_retry = 1;
+    attr.rnr_retry = not_ready_retries_;
     attr.max_rd_atomic = 4;
     const int to_rts = IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT;
     ASSERT_EQ(
@@ -154,11 +154,15 @@ class XrcTest : public DeviceTest {
     EXPECT_EQ(name_of(next(send_cq_.get()).status), name_of(status));
   }
 
+  /// Of the links that are made from now on.
+  void give_up_soon() { not_ready_retries_ = 1; }
+
   Buffer& near() { return *near_; }
   Buffer& far() { return *far_; }
   ibv_xrcd* domain() { return domain_.get(); }
 
  private:
+  std::uint8_t not_ready_retries_ = 7;  // for ever
   Domain domain_;
   core::Handle<ibv_pd> pd_;
   core::Handle<ibv_pd> sender_pd_;
@@ -245,6 +249,7 @@ TEST_F(XrcTest, MemoryOfTheReceiveQueuesDomainIsWrittenReadAndCountedIn) {
 
 TEST_F(XrcTest, AnEmptyReceiveQueueMeansReceiverNotReady) {
   Queue queue = make_queue();
+  give_up_soon();
   Link link = make_link();
   post(link, send({near().piece(0, 8)}), queue.number);
   expect_sent(IBV_WC_RNR_RETRY_EXC_ERR);

@@ -5,6 +5,7 @@
 #include <infiniband/verbs.h>
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <string_view>
 
@@ -39,8 +40,9 @@ int main() {
   auto* const dereg_mr = find<decltype(ibv_dereg_mr)>(library, "ibv_dereg_mr");
   // Not of a device: libibverbs' own, whatever stands in front of the others.
   auto* const rate = find<decltype(ibv_rate_to_mbps)>(library, "ibv_rate_to_mbps");
-  if (!list_devices || !name_of || !open || !close || !alloc_pd || !dealloc_pd || !reg_mr || !dereg_mr ||
-      !rate)
+  auto* const resolve = find<decltype(ibv_resolve_eth_l2_from_gid)>(library, "ibv_resolve_eth_l2_from_gid");
+  if (!resolve || !list_devices || !name_of || !open || !close || !alloc_pd || !dealloc_pd || !reg_mr ||
+      !dereg_mr || !rate)
     return fail("dlsym");
   if (rate(IBV_RATE_10_GBPS) != 10'000) return fail("ibv_rate_to_mbps");
 
@@ -53,6 +55,10 @@ int main() {
     if (name_of(devices[i]) == std::string_view("soft0")) context = open(devices[i]);
   }
   if (!context) return fail("opening soft0");
+  ibv_ah_attr attr{};
+  attr.port_num = 1;
+  std::array<std::uint8_t, ETHERNET_LL_SIZE> mac{};
+  if (resolve(context, &attr, mac.data(), nullptr) != 0) return fail("ibv_resolve_eth_l2_from_gid");
   std::array<char, 64> memory{};
   ibv_pd* const pd = alloc_pd(context);
   ibv_mr* const mr = pd ? reg_mr(pd, memory.data(), memory.size(), IBV_ACCESS_LOCAL_WRITE) : nullptr;
