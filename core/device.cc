@@ -98,6 +98,11 @@ ibv_mr* Device::reg_dmabuf_mr(ibv_pd*, std::uint64_t, std::size_t, std::uint64_t
   return nullptr;
 }
 
+ibv_mr* Device::reg_mr_iova(ibv_pd*, void*, std::size_t, std::uint64_t, int) {
+  errno = EOPNOTSUPP;
+  return nullptr;
+}
+
 int Device::resize_cq(ibv_cq*, int) {
   return EOPNOTSUPP;
 }

@@ -86,6 +86,8 @@ class Device {
   virtual int dealloc_pd(ibv_pd* pd) = 0;
 
   virtual ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) = 0;
+  /// The same, where work requests and peers name the addresses from `iova` on instead.
+  virtual ibv_mr* reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova, int access);
   /// Like reg_mr, for memory that a peer on this host may map: on soft0 one-sided operations on it are a
   /// plain copy by the initiator. On other devices the same as reg_mr.
   virtual ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) = 0;

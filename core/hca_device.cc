@@ -75,8 +75,12 @@ int HcaDevice::dealloc_pd(ibv_pd* pd) {
 
 ibv_mr* HcaDevice::reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) {
   // The function behind the macro: the macro picks it or reg_mr_iova2 by whether `access` is a constant.
-  return ibv_reg_mr_iova2(pd, address, length, reinterpret_cast<std::uintptr_t>(address),
-                          static_cast<unsigned int>(access));
+  return reg_mr_iova(pd, address, length, reinterpret_cast<std::uintptr_t>(address), access);
+}
+
+ibv_mr* HcaDevice::reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova,
+                               int access) {
+  return ibv_reg_mr_iova2(pd, address, length, iova, static_cast<unsigned int>(access));
 }
 
 ibv_mr* HcaDevice::reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) {

@@ -31,6 +31,7 @@ class HcaDevice final : public Device {
   int dealloc_pd(ibv_pd* pd) override;
 
   ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
+  ibv_mr* reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova, int access) override;
   ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
   ibv_mr* reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::size_t length, std::uint64_t iova, int fd,
                         int access) override;

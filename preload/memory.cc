@@ -23,13 +23,6 @@ namespace {
 constexpr int understood_optional = IBV_ACCESS_RELAXED_ORDERING;
 constexpr int optional_bits = IBV_ACCESS_OPTIONAL_RANGE & ~understood_optional;
 
-ibv_mr* register_at(Device& soft, ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova,
-                    int access) {
-  if (iova == reinterpret_cast<std::uint64_t>(address)) return soft.reg_mr(pd, address, length, access);
-  errno = EOPNOTSUPP;  // peers name an address as it is in its process
-  return nullptr;
-}
-
 template <class T>
 T* not_supported() {
   errno = EOPNOTSUPP;
@@ -56,14 +49,14 @@ VERBENA_EXPORT ibv_mr* ibv_reg_mr(ibv_pd* pd, void* address, std::size_t length,
 VERBENA_EXPORT ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova,
                                        int access) {
   if (Device* const soft = soft_device_of(pd->context))
-    return register_at(*soft, pd, address, length, iova, access);
+    return soft->reg_mr_iova(pd, address, length, iova, access);
   return REAL(ibv_reg_mr_iova, "IBVERBS_1.7")(pd, address, length, iova, access);
 }
 
 VERBENA_EXPORT ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova,
                                         unsigned int access) {
   if (Device* const soft = soft_device_of(pd->context))
-    return register_at(*soft, pd, address, length, iova, static_cast<int>(access) & ~optional_bits);
+    return soft->reg_mr_iova(pd, address, length, iova, static_cast<int>(access) & ~optional_bits);
   return REAL(ibv_reg_mr_iova2, "IBVERBS_1.8")(pd, address, length, iova, access);
 }
 
@@ -76,7 +69,7 @@ VERBENA_EXPORT ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, std::uint64_t offset, std::
 VERBENA_EXPORT int ibv_rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length,
                                 int access) {
   if (Device* const soft = soft_device_of(mr->context))
-    return soft->rereg_mr(mr, flags, pd, address, length, access);
+    return soft->rereg_mr(mr, flags, pd, address, length, access & ~optional_bits);
   return REAL(ibv_rereg_mr)(mr, flags, pd, address, length, access);
 }
 

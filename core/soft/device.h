@@ -15,6 +15,7 @@
 #include "core/soft/context.h"
 #include "core/soft/lending.h"
 #include "core/soft/limits.h"
+#include "core/soft/null_memory.h"
 #include "core/soft/soft_device.h"
 
 namespace verbena::core::soft {
@@ -59,6 +60,7 @@ class SoftDevice final : public Device {
   ibv_pd* alloc_pd() override;
   int dealloc_pd(ibv_pd* pd) override;
   ibv_mr* reg_mr(ibv_pd* pd, void* address, std::size_t length, int access) override;
+  ibv_mr* reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova, int access) override;
   ibv_mr* reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) override;
   int rereg_mr(ibv_mr* mr, int flags, ibv_pd* pd, void* address, std::size_t length, int access) override;
   int dereg_mr(ibv_mr* mr) override;
@@ -92,6 +94,7 @@ class SoftDevice final : public Device {
   // ---- What libibverbs' inline functions take from the context: slots.cc ----
   ibv_cq_ex* create_cq_ex(const ibv_cq_init_attr_ex& init);
   ibv_qp* create_qp_ex(ibv_qp_init_attr_ex& init);
+  ibv_mr* alloc_null_mr(ibv_pd* pd);
   ibv_td* alloc_td(const ibv_td_init_attr& init);
   int dealloc_td(ibv_td* td);
   ibv_pd* alloc_parent_domain(const ibv_parent_domain_init_attr& init);
@@ -115,6 +118,7 @@ class SoftDevice final : public Device {
 
   Context node_;
   SoftLending lending_{node_};
+  NullMemory null_memory_;                           // guarded by the node's mutex
   std::set<std::uint16_t> domains_;                  // numbers in use; guarded by the node's mutex
   std::vector<std::weak_ptr<XrcSpace>> xrc_spaces_;  // of files; likewise
 };

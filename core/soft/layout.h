@@ -55,12 +55,14 @@ constexpr std::uint32_t next_generation(std::uint32_t key) {
 struct alignas(cache_line) KeyEntry {
   std::atomic<std::uint64_t>
       word;               ///< key in the low half, access and protection domain above; 0: no such key
-  std::uint64_t address;  ///< in the owner's address space
+  std::uint64_t address;  ///< where the range begins, as requests name it
   std::uint64_t length;
   std::uint64_t memory_offset;  ///< of `address` in the shared file
   std::atomic<std::uint32_t>
       memory;                ///< id of the shared file that peers may map; 0: private memory, or no longer
   std::uint32_t queue_pair;  ///< a type-2 window's only queue pair; 0: any of the protection domain
+  std::uint64_t
+      displacement;  ///< to be added to an address of the range for where it lies in the owner; mostly 0
 
   static constexpr std::uint64_t make_word(std::uint32_t key, unsigned access, std::uint16_t domain) {
     return key | std::uint64_t{access & 0xff} << 32 | std::uint64_t{domain} << 48;

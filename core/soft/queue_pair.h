@@ -267,8 +267,8 @@ struct QueuePair : QueuePairFace {
 
   // remote_memory.cc
   enum class Reach {
-    mapped,   ///< `address` is valid here
-    kernel,   ///< process_vm_readv/writev
+    mapped,   ///< `mapped` is valid here
+    kernel,   ///< process_vm_readv/writev, where `mapped` is the address in the peer
     target,   ///< only the peer itself can touch it
     later,    ///< asked for a mapping; try again
     refused,  ///< the key doesn't allow it

@@ -33,6 +33,7 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
   const std::uint64_t begin = __atomic_load_n(&entry.address, __ATOMIC_RELAXED);
   const std::uint64_t size = __atomic_load_n(&entry.length, __ATOMIC_RELAXED);
   const std::uint32_t only = __atomic_load_n(&entry.queue_pair, __ATOMIC_RELAXED);
+  const std::uint64_t displacement = __atomic_load_n(&entry.displacement, __ATOMIC_RELAXED);
   const std::uint64_t offset = address - begin;
   if (KeyEntry::key_of(word) != key || key == 0 || KeyEntry::domain_of(word) != link.out->domain ||
       (KeyEntry::access_of(word) & access) != access || offset > size || length > size - offset ||
@@ -43,8 +44,9 @@ QueuePair::Reach QueuePair::reach(Role role, std::uint32_t key, std::uint64_t ad
   const std::uint32_t memory = entry.memory.load(std::memory_order_relaxed);
   std::byte* base = nullptr;  // where the entry's range begins here
   if (peer.same_process) {
-    base = reinterpret_cast<std::byte*>(begin);
+    base = reinterpret_cast<std::byte*>(begin + displacement);
   } else {
+    mapped = reinterpret_cast<std::byte*>(address + displacement);
     // Of a process that is gone only what is mapped here is left: its number may be another's by now.
     const auto otherwise = peer.gone.load(std::memory_order_acquire)        ? Reach::later
                            : peer.reachable.load(std::memory_order_relaxed) ? Reach::kernel
@@ -138,7 +140,7 @@ QueuePair::Step QueuePair::read_or_write(SendRequest& request, std::uint32_t pos
       mapped += piece.length;
     }
   } else if (way == Reach::kernel) {
-    error = copy_by_kernel(pieces, 0, request.remote_address, request.length, !is_read);
+    error = copy_by_kernel(pieces, 0, reinterpret_cast<std::uint64_t>(mapped), request.length, !is_read);
   }
   const bool granted = still_granted(request.rkey);
   link.withdraw(Role::requester);
@@ -249,8 +251,9 @@ QueuePair::Step QueuePair::bind_window(SendRequest& request) noexcept {
   window.parent = region;
   window.queue_pair = is_type_1 ? 0 : qp_num;
   window.rkey = request.rkey;
-  keys.publish(request.rkey, {request.bind.addr, request.bind.length, request.bind.mw_access_flags,
-                              domain.number, bound.memory, bound.memory_offset + offset, window.queue_pair});
+  keys.publish(request.rkey,
+               {request.bind.addr, request.bind.length, request.bind.mw_access_flags, domain.number,
+                bound.memory, bound.memory_offset + offset, window.queue_pair, bound.displacement});
   return Step::done;
 }
 

@@ -24,6 +24,11 @@ bool is_send(ibv_wr_opcode opcode) {
   return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM || opcode == IBV_WR_SEND_WITH_INV;
 }
 
+bool writes_locally(ibv_wr_opcode opcode) {
+  return opcode == IBV_WR_RDMA_READ || opcode == IBV_WR_ATOMIC_CMP_AND_SWP ||
+         opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
+}
+
 bool takes_receive(ibv_wr_opcode opcode) {
   return is_send(opcode) || opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
@@ -287,6 +292,8 @@ void QueuePair::enqueue(const ibv_send_wr& request, std::uint32_t length) noexce
   } else {
     entry.pieces = static_cast<std::uint32_t>(request.num_sge);
     std::copy_n(request.sg_list, request.num_sge, sends.pieces(position));
+    if (owner_context.keys().has_renamed()) [[unlikely]]
+      owner_context.keys().translate({sends.pieces(position), entry.pieces}, writes_locally(request.opcode));
   }
   ++sends.tail;
 }

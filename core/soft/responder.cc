@@ -158,6 +158,8 @@ bool QueuePair::has_receive() noexcept {
   if (receiving_) return true;
   receiving_ = receives_from_ ? receives_from_->take(current_receive_) : receives.take(current_receive_);
   received_ = described_ = 0;
+  if (receiving_ && owner_context.keys().has_renamed()) [[unlikely]]
+    owner_context.keys().translate({current_receive_.pieces.data(), current_receive_.count}, true);
   return receiving_;
 }
 
@@ -319,7 +321,9 @@ QueuePair::Step QueuePair::copy_described(const Piece& piece) noexcept {
   bool valid = true;
   if (way == Reach::kernel) {
     valid = receive_pieces_valid(piece.length);
-    if (valid) error = copy_by_kernel(current_receive_.list(), received_, piece.address, piece.length, false);
+    if (valid)
+      error = copy_by_kernel(current_receive_.list(), received_, reinterpret_cast<std::uint64_t>(mapped),
+                             piece.length, false);
   }
   const bool granted = still_granted(piece.key);
   link.withdraw(Role::responder);

@@ -77,6 +77,7 @@ void Context::install_slots() noexcept {
   verbs_.get_srq_num = [](ibv_srq* srq, std::uint32_t* number) {
     return soft(srq->context).get_srq_num(srq, *number);
   };
+  verbs_.alloc_null_mr = [](ibv_pd* pd) { return soft(pd->context).alloc_null_mr(pd); };
   verbs_.alloc_td = [](ibv_context* context, ibv_td_init_attr* init) {
     return soft(context).alloc_td(*init);
   };

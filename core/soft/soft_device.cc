@@ -4,9 +4,11 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <span>
 
 #include "core/queue_pair_states.h"
 #include "core/soft/completion_queue.h"
@@ -160,6 +162,68 @@ ibv_mr* SoftDevice::reg_mr(ibv_pd* pd, void* address, std::size_t length, int ac
   return reg(pd, address, length, access, nullptr);
 }
 
+// The plain region's key stays for what happens here; peers, and the program, get two others.
+ibv_mr* SoftDevice::reg_mr_iova(ibv_pd* pd, void* address, std::size_t length, std::uint64_t iova,
+                                int access) {
+  if (iova == reinterpret_cast<std::uint64_t>(address)) return reg_mr(pd, address, length, access);
+  if (iova + length < iova) return refuse<ibv_mr>(EINVAL);
+  ibv_mr* const verbs = reg(pd, address, length, access, nullptr);
+  if (!verbs) return nullptr;
+  auto* mr = static_cast<MemoryRegion*>(verbs);
+  const std::lock_guard guard(node_.mutex());
+  KeyTable& keys = node_.keys();
+  const std::uint32_t lkey = keys.reserve();
+  const std::uint32_t rkey = lkey == 0 ? 0 : keys.reserve();
+  if (rkey == 0) {
+    if (lkey != 0) keys.release(lkey);
+    keys.withdraw(mr->lkey);
+    keys.release(mr->lkey);
+    --static_cast<ProtectionDomain*>(pd)->users;
+    delete mr;
+    return refuse<ibv_mr>(ENOMEM);
+  }
+  mr->local_key = mr->lkey;
+  KeyGrant grant = mr->grant;
+  keys.withdraw(mr->local_key);  // nobody knows it yet
+  grant.access &= IBV_ACCESS_LOCAL_WRITE;
+  keys.publish(mr->local_key, grant);
+  mr->grant.address = iova;
+  mr->grant.displacement = reinterpret_cast<std::uint64_t>(address) - iova;
+  mr->lkey = lkey;
+  mr->rkey = rkey;
+  keys.rename(lkey, {iova, length, mr->grant.displacement, mr->local_key});
+  keys.publish(rkey, mr->grant);
+  return mr;
+}
+
+ibv_mr* SoftDevice::alloc_null_mr(ibv_pd* pd) {
+  if (node_.fails_call()) return refuse<ibv_mr>(ENOMEM);
+  const std::lock_guard guard(node_.mutex());
+  if (!null_memory_.open()) return refuse<ibv_mr>(ENOMEM);
+  KeyTable& keys = node_.keys();
+  std::array<std::uint32_t, 3> reserved{};
+  for (std::uint32_t& key : reserved) key = keys.reserve();
+  if (reserved.back() == 0) {
+    for (const std::uint32_t key : reserved) {
+      if (key != 0) keys.release(key);
+    }
+    return refuse<ibv_mr>(ENOMEM);
+  }
+  auto* mr = new MemoryRegion;
+  mr->context = context();
+  mr->pd = pd;
+  mr->handle = mr->lkey = mr->rkey = reserved[0];  // which opens nothing to peers
+  mr->local_key = reserved[1];
+  mr->sink_key = reserved[2];
+  ++static_cast<ProtectionDomain*>(pd)->users;
+  const auto zeros = reinterpret_cast<std::uint64_t>(null_memory_.zeros());
+  const auto sink = reinterpret_cast<std::uint64_t>(null_memory_.sink());
+  keys.publish(mr->local_key, {zeros, NullMemory::span, 0, domain_number(pd)});
+  keys.publish(mr->sink_key, {sink, NullMemory::span, IBV_ACCESS_LOCAL_WRITE, domain_number(pd)});
+  keys.rename(mr->lkey, {0, 0, 0, mr->local_key, zeros, sink, mr->sink_key});
+  return mr;
+}
+
 ibv_mr* SoftDevice::reg_shared_mr(ibv_pd* pd, const SharedRange& range, int access) {
   return reg(pd, range.address, range.length, access, &range);
 }
@@ -193,6 +257,7 @@ int SoftDevice::rereg_mr(ibv_mr* verbs, int flags, ibv_pd* pd, void* address, st
           check_region(grant.address, grant.length, changes_access ? access : static_cast<int>(grant.access)))
     return refuse_input(error);
   if (mr->windows != 0) return refuse_input(EBUSY);
+  if (mr->local_key != 0) return refuse_input(EOPNOTSUPP);  // there is no word for its new iova
   if (node_.fails_call()) return refuse_input(ENOMEM);
   node_.keys().withdraw(mr->lkey);
   node_.pause_all();  // as in dereg_mr
@@ -223,11 +288,19 @@ int SoftDevice::dereg_mr(ibv_mr* verbs) {
   auto* mr = static_cast<MemoryRegion*>(verbs);
   const std::lock_guard guard(node_.mutex());
   if (mr->windows != 0) return EBUSY;
-  node_.keys().withdraw(mr->lkey);
+  // One key, as nearly always; or those of a renamed or a null region.
+  std::array<std::uint32_t, 4> all{mr->lkey, mr->rkey == mr->lkey ? 0 : mr->rkey, mr->local_key,
+                                   mr->sink_key};
+  const std::span<std::uint32_t> used(all.begin(), std::remove(all.begin(), all.end(), 0u));
+  KeyTable& keys = node_.keys();
+  for (const std::uint32_t key : used) keys.withdraw(key);
   node_.pause_all();  // what we ourselves do for posted requests, a receive's filling say, is under these
                       // locks
-  if (!node_.await_accesses(mr->lkey)) return EBUSY;
-  node_.keys().release(mr->lkey);
+  for (const std::uint32_t key : used) {
+    if (!node_.await_accesses(key)) return EBUSY;
+  }
+  if (mr->local_key != 0) keys.forget_renamed(mr->lkey);
+  for (const std::uint32_t key : used) keys.release(key);
   if (std::erase(node_.shared_regions(), mr)) node_.unshare(mr->shared_file);
   --static_cast<ProtectionDomain*>(mr->pd)->users;
   delete mr;
@@ -609,8 +682,9 @@ int SoftDevice::query_qp(ibv_qp* verbs, ibv_qp_attr& attr, int, ibv_qp_init_attr
   attr.cap = qp.capacities;
   init = {};
   init.qp_context = qp.qp_context;
-  init.send_cq = qp.send_cq;
-  init.recv_cq = qp.recv_cq;
+  const bool has_own_queues = qp.qp_type != IBV_QPT_XRC_RECV;
+  init.send_cq = has_own_queues ? qp.send_cq : nullptr;
+  init.recv_cq = has_own_queues && qp.qp_type != IBV_QPT_XRC_SEND ? qp.recv_cq : nullptr;
   init.srq = qp.srq;
   init.cap = qp.capacities;
   init.qp_type = qp.qp_type;

@@ -111,7 +111,7 @@ std::byte* QueuePair::own_memory(const TargetRequest& request, unsigned access) 
     if (is_reliable()) fail_receive(IBV_WC_SUCCESS, IBV_WC_REM_ACCESS_ERR);
     return nullptr;
   }
-  return reinterpret_cast<std::byte*>(request.address);
+  return reinterpret_cast<std::byte*>(request.address + keys.entry(request.key).displacement);
 }
 
 bool QueuePair::serve_write(const Slot& slot, std::uint32_t length) noexcept {

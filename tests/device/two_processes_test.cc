@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include <array>
 #include <cstring>
 
 #include "device/device_test.h"
@@ -204,6 +205,53 @@ TEST_P(HammeredTest, APeerStoppedInTheMiddleCannotHoldDeregistrationUp) {
 INSTANTIATE_TEST_SUITE_P(Kinds, HammeredTest,
                          testing::Values(MemoryKind::heap, MemoryKind::mapped, MemoryKind::shared),
                          [](const auto& kind) { return name_of(kind.param); });
+
+// ---- Memory that its owner has named otherwise ----
+
+constexpr std::uint64_t iova = 0x1000;
+constexpr std::size_t renamed_size = 32 * 1024;
+
+const Role renamer{"renamer", [](Line& parent) {
+                     const auto device = open_test_device();
+                     Endpoint endpoint{*device};
+                     alignas(4096) static std::array<std::uint64_t, renamed_size / 8> memory{};
+                     const core::Handle<ibv_mr> region{
+                         *device,
+                         device->reg_mr_iova(endpoint.pd(), memory.data(), renamed_size, iova, full_access)};
+                     parent.put(endpoint.facts());
+                     parent.put(region->rkey);
+                     endpoint.connect(parent.get<EndpointFacts>());
+                     parent.put('r');
+                     parent.get<char>();
+                     parent.put(memory[1]);
+                   }};
+
+TEST_F(TwoProcessesTest, MemoryIsReachedByTheAddressesThatItsOwnerHasGivenIt) {
+  Child child{"renamer"};
+  Endpoint endpoint{device()};
+  const auto facts = child.line().get<EndpointFacts>();
+  const Remote far{iova, child.line().get<std::uint32_t>()};
+  child.line().put(endpoint.facts());
+  endpoint.connect(facts);
+  child.line().get<char>();
+  Buffer& near = endpoint.buffer(renamed_size);
+  Buffer& back = endpoint.buffer(renamed_size);
+  Dice dice;
+  dice.fill(near.bytes());
+  near.set_word(70, 8);
+  endpoint.post(write({near.piece()}, far));
+  expect_success(endpoint.sent(), IBV_WC_RDMA_WRITE, 0, endpoint);
+  endpoint.post(fetch_add(back.piece(0, 8), {far.address + 8, far.rkey}, 7));
+  expect_success(endpoint.sent(), IBV_WC_FETCH_ADD, 0, endpoint);
+  EXPECT_EQ(back.word(), 70U);
+  endpoint.post(read({back.piece()}, far));
+  expect_success(endpoint.sent(), IBV_WC_RDMA_READ, 0, endpoint);
+  near.set_word(77, 8);
+  expect_equal(back.bytes(), near.bytes());
+  child.line().put('.');
+  EXPECT_EQ(child.line().get<std::uint64_t>(), 77U);
+  EXPECT_EQ(child.join(), 0);
+}
 
 }  // namespace
 }  // namespace verbena::test
