@@ -531,6 +531,8 @@ ibv_qp* SoftDevice::create_qp(ibv_pd* pd, ibv_qp_init_attr& init) {
       cap.max_inline_data > max_inline) {
     return refuse<ibv_qp>(EINVAL);
   }
+  if (init.srq && static_cast<SharedReceiveQueue*>(init.srq)->xrc_space)
+    return refuse<ibv_qp>(EINVAL);  // only who is named with each message takes from it
   if (node_.fails_call()) return refuse<ibv_qp>(ENOMEM);
   const std::lock_guard guard(node_.mutex());
   if (init.qp_type == IBV_QPT_XRC_SEND) node_.expect_xrc();

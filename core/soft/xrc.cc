@@ -81,14 +81,15 @@ ibv_srq* SoftDevice::create_srq_ex(ibv_srq_init_attr_ex& init) {
   srq.open_to_all();
   {
     const std::lock_guard guard(node_.mutex());
+    srq.xrc_space = static_cast<XrcDomain*>(init.xrcd)->space;  // first: then anybody may find it
     if (node_.publish_receive_queue(srq)) {
-      srq.xrc_space = static_cast<XrcDomain*>(init.xrcd)->space;
       srq.xrc_space->receive_queues.push_back(&srq);
       ++srq.completions->users;
       CompletionQueue* const home = srq.xrc_space->home;
       if (home && home != srq.completions) srq.completions->help(*home);
       return verbs;
     }
+    srq.xrc_space.reset();
   }
   destroy_srq(verbs);
   return refuse<ibv_srq>(ENOMEM);

@@ -344,6 +344,12 @@ TEST_F(XrcTest, NeitherHalfTakesReceivesOfItsOwn) {
   }
 }
 
+TEST_F(XrcTest, NoOtherQueuePairTakesFromItsReceiveQueues) {
+  Queue queue = make_queue();
+  EXPECT_THROW((Endpoint{device(), {.srq = queue.srq.get()}}), std::system_error);
+  EXPECT_EQ(errno, EINVAL);
+}
+
 TEST_F(XrcTest, WhatItConsistsOfOutlivesWhatUsesIt) {
   Queue queue = make_queue();
   EXPECT_EQ(ibv_close_xrcd(domain()), EBUSY);
