@@ -10,6 +10,7 @@
 #include "core/device.h"
 #include "core/handle.h"
 #include "core/soft/fault_plan.h"
+#include "core/soft/trace.h"
 
 namespace verbena {
 namespace {
@@ -202,6 +203,10 @@ std::vector<DeviceInfo> describe_devices() {
 
 void check_fault_plan(std::string_view plan) {
   core::soft::FaultPlan::parse(plan);
+}
+
+void prepare_trace(const std::string& path) {
+  core::soft::prepare_trace(path);
 }
 
 }  // namespace verbena

@@ -37,6 +37,8 @@ void run(int argc, char** argv) {
   CLI::App* const run_subcommand = app.add_subcommand(
       "run", "run any verbs program, with soft0 among its devices: verbena run -- ib_write_bw");
   run_subcommand->add_option("--fault", run_arguments.fault, "what goes wrong on soft0: docs/fault-plan.md");
+  run_subcommand->add_option("--trace", run_arguments.trace,
+                             "the file that soft0's traffic goes to, for Wireshark: docs/soft0.md");
   run_subcommand->footer("Behind --: the program, looked for in PATH, and its arguments.");
   run_subcommand->allow_extras();
 

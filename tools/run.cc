@@ -49,6 +49,11 @@ void run_command(const RunArguments& arguments) {
     check_fault_plan(arguments.fault);
     set("VERBENA_FAULT", arguments.fault);
   }
+  if (!arguments.trace.empty()) {
+    const std::string file = fs::absolute(arguments.trace);  // wherever the program goes
+    prepare_trace(file);
+    set("VERBENA_TRACE", file);
+  }
   const char* const others = std::getenv("LD_PRELOAD");
   std::string preloaded = preload_library();
   if (others && *others)

@@ -9,6 +9,7 @@ namespace verbena::tools {
 
 struct RunArguments {
   std::string fault;                 ///< a plan of docs/fault-plan.md; empty: that of the environment, if any
+  std::string trace;                 ///< a file, which may be a trace already; empty: none
   std::vector<std::string> command;  ///< a program, looked for as the shell does, and its arguments
 };
 

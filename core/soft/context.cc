@@ -73,7 +73,7 @@ Context::~Context() {
   static_cast<void>(agent_.release());
 }
 
-// A fault plan has functions of its own here, so that without one nothing asks for it.
+// A fault plan and a trace have functions of their own here, so that without them nothing asks for them.
 void Context::install_operations() noexcept {
   ibv_context_ops& ops = verbs_.context.ops;
   ops.post_send = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
@@ -91,7 +91,7 @@ void Context::install_operations() noexcept {
   ops.req_notify_cq = [](ibv_cq* cq, int solicited_only) {
     return static_cast<CompletionQueue*>(cq)->arm(solicited_only != 0);
   };
-  if (plan_ && plan_->touches_operations()) {
+  if (trace_ || (plan_ && plan_->touches_operations())) {
     ops.post_send = [](ibv_qp* qp, ibv_send_wr* request, ibv_send_wr** bad) {
       return static_cast<QueuePair*>(qp)->post_send_by_plan(request, bad);
     };

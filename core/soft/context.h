@@ -32,6 +32,7 @@
 #include "core/soft/queue_pair.h"
 #include "core/soft/shared_file.h"
 #include "core/soft/soft_device.h"
+#include "core/soft/trace.h"
 
 namespace verbena::core::soft {
 
@@ -89,6 +90,8 @@ class Context {
   std::mutex& mutex() noexcept { return mutex_; }
   KeyTable& keys() noexcept { return *keys_; }
   EventQueue& events() noexcept { return events_; }
+  /// Null where nothing is traced.
+  Trace* trace() noexcept { return trace_.get(); }
   /// Null where nothing is to go wrong.
   const FaultPlan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
   Bell& bell(std::uint32_t completion_queue) noexcept;
@@ -192,6 +195,7 @@ class Context {
   bool replace_pages(MemoryRegion& region);
   MemoryRegion* shared_region_of(std::uint32_t key);
 
+  const std::unique_ptr<Trace> trace_ = Trace::from_environment();
   const std::optional<FaultPlan> plan_;
   const PeerDeath death_;
   std::uint64_t faulty_queue_pairs_ = 0;        // so far

@@ -35,6 +35,7 @@ QueuePair::QueuePair(Context& owner, ibv_pd* pd_of, std::uint32_t number, const 
   pthread_mutex_init(&mutex, nullptr);
   pthread_cond_init(&cond, nullptr);
   faults_ = owner.next_faults();
+  if (owner.trace()) trace_ = std::make_unique<QueuePairTrace>(*owner.trace(), *this, attributes);
 }
 
 void QueuePair::change_state(ibv_qp_state to) noexcept {
@@ -102,6 +103,12 @@ void QueuePair::fail_sends() noexcept {
   const ibv_wc_status status = broken_;
   if (!sends.is_empty()) {
     if (!send_completions().has_room()) return;  // the next poll comes back here
+    if (trace_) [[unlikely]] {
+      const SendRequest& first = sends.at(sends.head);
+      const std::span<const ibv_sge> pieces = pieces_of(first, sends.head);
+      const bool is_here = sends.head == sends.next && (first.is_inline || local_pieces_valid(pieces, 0));
+      trace_->failed(status, is_here ? &first : nullptr, pieces);
+    }
     complete(sends.at(sends.head), status);
     ++sends.head;
     if (static_cast<std::int32_t>(sends.next - sends.head) < 0) sends.next = sends.head;
@@ -195,6 +202,7 @@ void QueuePair::enter_reset() noexcept {
   fails_at = 0;
   attributes = {};
   if (faults_) faults_->begin_anew();
+  if (trace_) trace_->reset();
   deferred_ = named_ = for_named_ = 0;
   if (datagrams) {
     datagrams->drain();

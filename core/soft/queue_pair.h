@@ -22,6 +22,7 @@
 #include "core/soft/faults.h"
 #include "core/soft/layout.h"
 #include "core/soft/link.h"
+#include "core/soft/queue_pair_trace.h"
 #include "core/soft/receive_queue.h"
 #include "core/soft/send_queue.h"
 #include "core/soft/shared_receive_queue.h"
@@ -64,7 +65,7 @@ struct QueuePair : QueuePairFace {
 
   // ---- Verbs; each takes the locks that it needs ----
   int post_send(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
-  /// The same where a fault plan is in force.
+  /// The same where a fault plan is in force, or a trace is written.
   int post_send_by_plan(ibv_send_wr* request, ibv_send_wr** bad) noexcept;
   /// All of the list or, with an errno value, none.
   int post_whole(ibv_send_wr* requests) noexcept;
@@ -310,6 +311,7 @@ struct QueuePair : QueuePairFace {
   // queue_pair_faults.cc
   void advance_by_plan() noexcept;
   Faults::Patience patience() const noexcept;
+  std::span<const ibv_sge> pieces_of(const SendRequest& request, std::uint32_t position) noexcept;
   bool lose_unreliable(SendRequest& request) noexcept;
   void cut_link() noexcept;
   void come_late(Role role) noexcept;
@@ -350,7 +352,8 @@ struct QueuePair : QueuePairFace {
   bool told_last_receive_ = false;    // of a shared receive queue
   bool losing_ = false;               // the rest of this message: its beginning found no place
 
-  std::unique_ptr<Faults> faults_;  // by the context's plan; null where it has none, as nearly always
+  std::unique_ptr<Faults> faults_;         // by the context's plan; null where it has none, as nearly always
+  std::unique_ptr<QueuePairTrace> trace_;  // null where nothing is traced, as nearly always
 };
 
 /// Returns the old value; the compare value travels in `compare_add` as it does in verbs.

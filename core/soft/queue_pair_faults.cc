@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a fault plan does to a queue pair's operations. A queue pair without a plan comes here never.
+// What a fault plan does to a queue pair's operations, and where a trace is told of them. A queue pair
+// without either comes here never.
 #include <time.h>
 
 #include "core/monotonic_ns.h"
@@ -27,7 +28,7 @@ void QueuePair::advance_by_plan() noexcept {
   using enum Faults::Fate;
   while (sends.has_waiting() && broken_ == IBV_WC_SUCCESS && refused_ == IBV_WC_SUCCESS) {
     SendRequest& request = sends.at(sends.next);
-    if (!is_local(request.opcode)) {
+    if (faults_ && !is_local(request.opcode)) {
       if (is_reliable() && !may_send()) return;
       switch (faults_->fate(takes_receive(request.opcode), monotonic_ns(), patience())) {
         case goes:
@@ -48,9 +49,16 @@ void QueuePair::advance_by_plan() noexcept {
       }
     }
     if (carry_out(request, sends.next) != Step::done) return;
-    if (!is_local(request.opcode)) faults_->went();
+    if (faults_ && !is_local(request.opcode)) faults_->went();
+    if (trace_) trace_->request(request, pieces_of(request, sends.next));
     ++sends.next;
   }
+}
+
+std::span<const ibv_sge> QueuePair::pieces_of(const SendRequest& request, std::uint32_t position) noexcept {
+  ibv_sge* const pieces = sends.pieces(position);
+  if (request.is_inline) pieces->addr = reinterpret_cast<std::uint64_t>(sends.inline_bytes(position));
+  return {pieces, request.pieces};
 }
 
 // Unreliable service tries once, and doesn't know.
@@ -58,6 +66,7 @@ bool QueuePair::lose_unreliable(SendRequest& request) noexcept {
   if (is_reliable()) return false;
   request.stage = SendRequest::Stage::answered;
   faults_->went();
+  if (trace_) trace_->request(request, pieces_of(request, sends.next));  // it was sent
   ++sends.next;
   return true;
 }

@@ -124,8 +124,9 @@ int QueuePair::post_whole(ibv_send_wr* requests) noexcept {
     if (!sends.make_room(count)) return ENOMEM;
   }
   for (const ibv_send_wr* request = requests; request; request = request->next)
-    faults_ || qp_type == IBV_QPT_XRC_SEND ? post_one<true>(*request)
-                                           : post_one<false>(*request);  // nothing is left to be refused
+    faults_ || trace_ || qp_type == IBV_QPT_XRC_SEND
+        ? post_one<true>(*request)
+        : post_one<false>(*request);  // nothing is left to be refused
   return 0;
 }
 
@@ -485,6 +486,8 @@ inline bool QueuePair::complete_done() noexcept {
       if (!send_completions().has_room()) return send_completions().report_overrun();
       complete(request, IBV_WC_SUCCESS);
     }
+    if (trace_) [[unlikely]]
+      trace_->done();
     ++sends.head;
     send_completions().note_retired();
   }
@@ -512,7 +515,7 @@ void QueuePair::retire(bool look) noexcept {
     if (!complete_done()) return;
     if (!sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) break;
     const std::uint32_t before = sends.next;
-    faults_ ? advance_by_plan() : advance();
+    faults_ || trace_ ? advance_by_plan() : advance();
     if (sends.next == before) break;
   }
   // The oldest one may have failed already, by itself; the peer then dies of what it was told.

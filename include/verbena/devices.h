@@ -63,4 +63,8 @@ std::vector<DeviceInfo> describe_devices();
 /// the word that is wrong and those that there are.
 void check_fault_plan(std::string_view plan);
 
+/// Makes `path` a file that soft0's traffic can be traced into (docs/soft0.md), unless it is one. Throws
+/// Error (invalid_argument) with what is in the way.
+void prepare_trace(const std::string& path);
+
 }  // namespace verbena

@@ -6,12 +6,14 @@
 # Runs PROGRAM under `verbena run` as two processes, a server and its client, which meet at a
 # TCP port that PROGRAM takes by -p and at the server's address behind the client's arguments.
 # Both must succeed, and the client must print a line that EXPECTED matches (a regular
-# expression). SERVER_OPTIONS and CLIENT_OPTIONS (environment) go to that side alone.
+# expression). SERVER_OPTIONS and CLIENT_OPTIONS (environment) go to that side alone;
+# VERBENA_RUN_OPTIONS to both `verbena run`.
 set -euo pipefail
 
 readonly verbena=$1 expected=$2
 shift 2
 readonly limit=60 # seconds for one side
+read -ra run_options <<<"${VERBENA_RUN_OPTIONS-}"
 work=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
@@ -37,7 +39,7 @@ free_port() {
 start_server() { # sets port, server
   port=$(free_port)
   # shellcheck disable=SC2086  # words
-  timeout "$limit" "$verbena" run -- "$@" -p "$port" ${SERVER_OPTIONS-} >"$work/server" 2>&1 &
+  timeout "$limit" "$verbena" run "${run_options[@]}" -- "$@" -p "$port" ${SERVER_OPTIONS-} >"$work/server" 2>&1 &
   server=$!
   until listening "$port"; do
     kill -0 "$server" 2>/dev/null || return 1 # it has ended, by its own bound at the latest
@@ -57,7 +59,7 @@ done
 
 client_status=0 server_status=0
 # shellcheck disable=SC2086
-timeout "$limit" "$verbena" run -- "$@" -p "$port" ${CLIENT_OPTIONS-} 127.0.0.1 >"$work/client" 2>&1 || client_status=$?
+timeout "$limit" "$verbena" run "${run_options[@]}" -- "$@" -p "$port" ${CLIENT_OPTIONS-} 127.0.0.1 >"$work/client" 2>&1 || client_status=$?
 wait "$server" || server_status=$?
 server=
 if ((client_status || server_status)) || ! grep -qE -- "$expected" "$work/client"; then
