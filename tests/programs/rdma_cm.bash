@@ -2,7 +2,9 @@
 # shellcheck shell=bash
 # Sourced by the tests of programs that meet by rdma_cm.
 
-readonly limit=60 # seconds for one process
+# shellcheck disable=SC2034  # seconds for one process, used where this is sourced
+readonly limit=60
+work=$(mktemp -d) # removed by who sources this
 
 listening() { # PORT: an rdma_cm id of this user listens there (a socket's flags say so)
   grep -qE " 00010000 .* @verbena/rdma_cm/[0-9]+/$(id -u)/[0-9a-f]+/$1/" /proc/net/unix

@@ -6,10 +6,10 @@
 # Two rping processes exchange messages without end; one is killed in the middle. The other
 # must hear at once that it is disconnected, and end by itself.
 set -euo pipefail
+# shellcheck source=tests/programs/rdma_cm.bash
 source "$(dirname -- "${BASH_SOURCE[0]}")/rdma_cm.bash"
 
 readonly verbena=$1 killed=$2
-work=$(mktemp -d)
 server='' client=''
 trap 'kill -9 $server $client 2>/dev/null || true; rm -rf "$work"' EXIT
 

@@ -8,10 +8,10 @@
 # succeed, and the client must print a line that EXPECTED matches (a regular expression).
 # SERVER "-": nobody listens, and the client must fail.
 set -euo pipefail
+# shellcheck source=tests/programs/rdma_cm.bash
 source "$(dirname -- "${BASH_SOURCE[0]}")/rdma_cm.bash"
 
 readonly verbena=$1 expected=$2 server_words=$3 client_words=$4
-work=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 
