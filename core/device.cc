@@ -93,6 +93,14 @@ std::string names_in_words() {
 
 }  // namespace
 
+int Device::attach_mcast(ibv_qp*, const ibv_gid&, std::uint16_t) {
+  return EOPNOTSUPP;
+}
+
+int Device::detach_mcast(ibv_qp*, const ibv_gid&, std::uint16_t) {
+  return EOPNOTSUPP;
+}
+
 ibv_mr* Device::reg_dmabuf_mr(ibv_pd*, std::uint64_t, std::size_t, std::uint64_t, int, int) {
   errno = EOPNOTSUPP;
   return nullptr;

@@ -126,6 +126,8 @@ class Device {
   virtual int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) = 0;
   virtual int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) = 0;
   virtual int destroy_qp(ibv_qp* qp) = 0;
+  virtual int attach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid);
+  virtual int detach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid);
   /// The face for ibv_wr_start(3) of a queue pair that was created with send operations by
   /// ibv_create_qp_ex(3); nullptr of any other. (What else is extended, libibverbs' inline functions take
   /// from the context.)

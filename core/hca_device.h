@@ -61,6 +61,12 @@ class HcaDevice final : public Device {
   int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
   int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
   int destroy_qp(ibv_qp* qp) override;
+  int attach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid) override {
+    return ibv_attach_mcast(qp, &group, lid);
+  }
+  int detach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid) override {
+    return ibv_detach_mcast(qp, &group, lid);
+  }
   ibv_qp_ex* qp_to_qp_ex(ibv_qp* qp) noexcept override;
 
   int get_async_event(ibv_async_event& event) override;

@@ -147,11 +147,11 @@ VERBENA_EXPORT int ibv_resolve_eth_l2_from_gid(ibv_context* context, ibv_ah_attr
 }
 
 VERBENA_EXPORT int ibv_attach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
-  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  if (Device* const soft = soft_device_of(qp->context)) return soft->attach_mcast(qp, *gid, lid);
   return REAL(ibv_attach_mcast)(qp, gid, lid);
 }
 
 VERBENA_EXPORT int ibv_detach_mcast(ibv_qp* qp, const ibv_gid* gid, std::uint16_t lid) {
-  if (soft_device_of(qp->context)) return EOPNOTSUPP;
+  if (Device* const soft = soft_device_of(qp->context)) return soft->detach_mcast(qp, *gid, lid);
   return REAL(ibv_detach_mcast)(qp, gid, lid);
 }

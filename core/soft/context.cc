@@ -286,6 +286,7 @@ void Context::unshare(std::uint32_t id) {
 
 void Context::watch_datagrams(const DatagramPort& port) noexcept {
   agent_->watch_datagrams(port.descriptor());
+  port.for_each_group([&](int socket) { agent_->watch_datagrams(socket); });
 }
 
 void Context::hint(QueuePair& qp) noexcept {

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "core/soft/layout.h"
+#include "core/soft/multicast_group.h"
 
 namespace verbena::core::soft {
 namespace {
@@ -84,7 +85,7 @@ bool DatagramPort::has_given_up(std::uint32_t to) const noexcept {
   return std::ranges::find(given_up_, to) != given_up_.end();
 }
 
-DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {
+DatagramPort::Taken DatagramPort::take(int socket, Datagram& datagram) noexcept {
   sockaddr_un from;
   alignas(cmsghdr) char space[CMSG_SPACE(sizeof(ucred))];
   iovec parts[] = {{&datagram.header, sizeof datagram.header}, {bytes_.data(), bytes_.size()}};
@@ -95,7 +96,7 @@ DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {
   message.msg_iovlen = std::size(parts);
   message.msg_control = space;
   message.msg_controllen = sizeof space;
-  const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  const ssize_t got = ::recvmsg(socket, &message, MSG_DONTWAIT);
   if (got < 0) return Taken::nothing;
   ucred sender{};
   sender.uid = static_cast<uid_t>(-1);
@@ -112,9 +113,49 @@ DatagramPort::Taken DatagramPort::take(Datagram& datagram) noexcept {
   return Taken::ours;
 }
 
+DatagramPort::Taken DatagramPort::take_from_any(Datagram& datagram) noexcept {
+  Taken taken = take(socket_.get(), datagram);
+  for (auto group = groups_.begin(); taken == Taken::nothing && group != groups_.end(); ++group)
+    taken = take(group->socket.get(), datagram);
+  return taken;
+}
+
+void DatagramPort::send_to_group(const DatagramHeader& header, std::span<const ibv_sge> pieces) noexcept {
+  std::array<iovec, max_gather + 1> parts{{{const_cast<DatagramHeader*>(&header), sizeof header}}};
+  std::transform(pieces.begin(), pieces.end(), parts.begin() + 1, [](const ibv_sge& piece) {
+    return iovec{reinterpret_cast<void*>(piece.addr), piece.length};
+  });
+  for (std::uint32_t place = 0; place < most_group_members; ++place) {
+    sockaddr_un name;
+    msghdr message{};
+    message.msg_namelen = name_group_place(name, header.path.destination, place);
+    message.msg_name = &name;
+    message.msg_iov = parts.data();
+    message.msg_iovlen = pieces.size() + 1;
+    ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);  // nobody there, or no room: lost
+  }
+}
+
+int DatagramPort::join(const ibv_gid& group) {
+  for (const Group& known : groups_) {
+    if (std::memcmp(known.gid.raw, group.raw, sizeof group.raw) == 0) return 0;
+  }
+  Descriptor socket = join_group(group);
+  if (!socket) return errno;
+  groups_.push_back({group, std::move(socket)});
+  return 0;
+}
+
+int DatagramPort::leave(const ibv_gid& group) noexcept {
+  const auto is_it = [&](const Group& known) {
+    return std::memcmp(known.gid.raw, group.raw, sizeof group.raw) == 0;
+  };
+  return std::erase_if(groups_, is_it) != 0 ? 0 : EINVAL;
+}
+
 bool DatagramPort::receive(Datagram& datagram) noexcept {
   for (int i = 0; i < most_foreign; ++i) {
-    const Taken taken = take(datagram);
+    const Taken taken = take_from_any(datagram);
     if (taken != Taken::foreign) return taken == Taken::ours;
   }
   return false;
@@ -123,7 +164,7 @@ bool DatagramPort::receive(Datagram& datagram) noexcept {
 // What comes meanwhile needn't go: it would have come after it, too.
 void DatagramPort::drain() noexcept {
   Datagram datagram;
-  for (int i = 0; i < most_drained && take(datagram) != Taken::nothing; ++i) {
+  for (int i = 0; i < most_drained && take_from_any(datagram) != Taken::nothing; ++i) {
   }
 }
 

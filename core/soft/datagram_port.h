@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "core/soft/receive_queue.h"
 #include "core/soft/shared_file.h"
@@ -53,6 +54,20 @@ class DatagramPort {
   /// False: the receiver has no room for it now. Where there is no receiver, it is lost, and that is no
   /// error.
   bool send(std::uint32_t to, const DatagramHeader& header, std::span<const ibv_sge> pieces) noexcept;
+  /// To each member of the group that has room now; lost to the others.
+  void send_to_group(const DatagramHeader& header, std::span<const ibv_sge> pieces) noexcept;
+
+  /// What comes to the group comes here, too. 0 or errno; of one that it is in already 0, and nothing
+  /// changes.
+  int join(const ibv_gid& group);
+  /// 0; EINVAL: it isn't in the group.
+  int leave(const ibv_gid& group) noexcept;
+  /// Of each group's socket.
+  template <class Act>
+  void for_each_group(Act act) const {
+    for (const Group& group : groups_) act(group.socket.get());
+  }
+
   /// False: there is none now.
   bool receive(Datagram& datagram) noexcept;
   /// Throws away what has arrived.
@@ -65,9 +80,15 @@ class DatagramPort {
 
  private:
   enum class Taken { nothing, foreign, ours };
-  Taken take(Datagram& datagram) noexcept;
+  struct Group {
+    ibv_gid gid;
+    Descriptor socket;
+  };
+  Taken take(int socket, Datagram& datagram) noexcept;
+  Taken take_from_any(Datagram& datagram) noexcept;
 
   Descriptor socket_;
+  std::vector<Group> groups_;
   std::array<std::byte, longest_datagram> bytes_;
   std::array<std::uint32_t, 16> given_up_{};  // by number, 0 is none's; the longest-known makes room
   std::uint32_t next_given_up_ = 0;

@@ -9,6 +9,7 @@
 #include "core/soft/completion_queue.h"
 #include "core/soft/context.h"
 #include "core/soft/datagram_port.h"
+#include "core/soft/multicast_group.h"
 #include "core/soft/network_header.h"
 #include "core/soft/pieces.h"
 #include "core/soft/queue_pair.h"
@@ -36,6 +37,10 @@ QueuePair::Step QueuePair::send_datagram(SendRequest& request, std::uint32_t pos
   if (!request.is_inline && !local_pieces_valid(pieces, 0)) return fail_with(IBV_WC_LOC_PROT_ERR);
   const bool is_ours = request.remote_address != 0;
   if (request.length > longest_datagram || !is_ours) return Step::done;
+  if (is_multicast_gid(request.path.destination)) {
+    hand_over(request, position);
+    return Step::done;
+  }
   if (!has_deferred_to(request.rkey)) {
     if (hand_over(request, position) || datagrams->has_given_up(request.rkey)) return Step::done;
   }
@@ -58,6 +63,10 @@ bool QueuePair::hand_over(const SendRequest& request, std::uint32_t position) no
       static_cast<std::uint32_t>(key), request.immediate, request.flags, {}, request.path};
   ibv_sge* const pieces = sends.pieces(position);
   if (request.is_inline) pieces->addr = reinterpret_cast<std::uint64_t>(sends.inline_bytes(position));
+  if (is_multicast_gid(request.path.destination)) {
+    datagrams->send_to_group(header, {pieces, request.pieces});
+    return true;
+  }
   return datagrams->send(request.rkey, header, {pieces, request.pieces});
 }
 

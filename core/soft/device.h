@@ -87,6 +87,8 @@ class SoftDevice final : public Device {
   int modify_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask) override;
   int query_qp(ibv_qp* qp, ibv_qp_attr& attr, int mask, ibv_qp_init_attr& init) override;
   int destroy_qp(ibv_qp* qp) override;
+  int attach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid) override;
+  int detach_mcast(ibv_qp* qp, const ibv_gid& group, std::uint16_t lid) override;
   ibv_qp_ex* qp_to_qp_ex(ibv_qp* qp) noexcept override {
     return static_cast<QueuePair*>(qp)->batch ? &static_cast<QueuePair*>(qp)->face() : nullptr;
   }

@@ -13,6 +13,7 @@
 
 #include "core/soft/gid_table.h"
 #include "core/soft/layout.h"
+#include "core/soft/multicast_group.h"
 #include "core/soft/queue_pair.h"
 #include "core/soft/receive_queue.h"
 
@@ -47,6 +48,9 @@ void describe_device(ibv_device_attr& attr) noexcept {
   attr.max_srq_wr = max_work_requests;
   attr.max_srq_sge = static_cast<int>(max_gather);
   attr.max_ah = 65535;
+  attr.max_mcast_grp = 65535;
+  attr.max_mcast_qp_attach = static_cast<int>(most_group_members);
+  attr.max_total_mcast_qp_attach = attr.max_mcast_grp * attr.max_mcast_qp_attach;
   attr.max_pkeys = 1;
   attr.local_ca_ack_delay = 0;
   attr.phys_port_cnt = 1;

@@ -14,6 +14,7 @@
 #include "core/soft/completion_queue.h"
 #include "core/soft/device.h"
 #include "core/soft/gid_table.h"
+#include "core/soft/multicast_group.h"
 
 namespace verbena::core {
 namespace soft {
@@ -371,7 +372,7 @@ ibv_ah* SoftDevice::create_ah(ibv_pd* pd, ibv_ah_attr& attr) {
   ah->attributes = attr;
   ah->path.source = source->gid;
   ah->path.destination = attr.is_global ? attr.grh.dgid : host_gid_once();
-  ah->is_here = is_gid_of_this_host(ah->path.destination);
+  ah->is_here = is_multicast_gid(ah->path.destination) || is_gid_of_this_host(ah->path.destination);
   ++static_cast<ProtectionDomain*>(pd)->users;
   return ah;
 }
@@ -692,6 +693,24 @@ int SoftDevice::query_qp(ibv_qp* verbs, ibv_qp_attr& attr, int, ibv_qp_init_attr
   init.qp_type = qp.qp_type;
   init.sq_sig_all = qp.signal_all;
   return 0;
+}
+
+int SoftDevice::attach_mcast(ibv_qp* verbs, const ibv_gid& group, std::uint16_t) {
+  auto& qp = *static_cast<QueuePair*>(verbs);
+  if (!qp.datagrams || !is_multicast_gid(group)) return EINVAL;
+  const std::lock_guard guard(node_.mutex());
+  const BothSides locked(qp);
+  const int error = qp.datagrams->join(group);
+  if (error == 0) node_.watch_datagrams(*qp.datagrams);  // who sleeps already hears of the group, too
+  return error;
+}
+
+int SoftDevice::detach_mcast(ibv_qp* verbs, const ibv_gid& group, std::uint16_t) {
+  auto& qp = *static_cast<QueuePair*>(verbs);
+  if (!qp.datagrams) return EINVAL;
+  const std::lock_guard guard(node_.mutex());
+  const BothSides locked(qp);
+  return qp.datagrams->leave(group);
 }
 
 int SoftDevice::destroy_qp(ibv_qp* verbs) {

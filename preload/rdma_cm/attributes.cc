@@ -113,7 +113,7 @@ rdma_ucm_query_route_resp Id::describe_route() const {
   std::memcpy(path.sgid, from.raw, sizeof path.sgid);
   path.pkey = default_pkey;  // the same in either byte order
   if (!destination_.is_internet()) return route;
-  const ibv_gid to = destination_.gid_on_device();
+  const ibv_gid to = destination_.is_multicast() ? destination_.gid() : destination_.gid_on_device();
   std::memcpy(path.dgid, to.raw, sizeof path.dgid);
   if (state_ == State::address_found) return route;
   route.num_paths = 1;

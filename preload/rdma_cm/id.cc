@@ -98,19 +98,20 @@ int Id::resolve_address(const Address& source, const Address& destination) {
   if (state_ != State::idle && state_ != State::bound) return EINVAL;
   if (!destination.is_internet()) return EAFNOSUPPORT;
   const Address towards = destination.is_any() ? destination.loopback() : destination;
-  if (!towards.is_of_this_host()) {
+  if (!towards.is_of_this_host() && !towards.is_multicast()) {
     push(event(EventKind::address_error, static_cast<std::uint32_t>(-EHOSTUNREACH)));
     return 0;
   }
   if (state_ == State::idle) {
     const bool is_given = source.is_internet() && !source.is_any();
     Address from = is_given ? source : towards.without_port();
+    if (from.is_multicast()) from = from.loopback();
     if (source.is_internet()) from.set_port(source.port());
     if (from.family() != towards.family()) return EINVAL;
     if (const int error = bind(from)) return error;
   } else if (source_.is_any()) {
     const std::uint16_t port = source_.port();
-    source_ = towards;
+    source_ = towards.is_multicast() ? towards.loopback() : towards;
     source_.set_port(port);
   }
   if (source_.family() != towards.family()) return EINVAL;

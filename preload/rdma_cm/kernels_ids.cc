@@ -122,7 +122,8 @@ bool Manager::leads_to_kernel(Id& id, const Address& from, const Address& to) {
   const auto& kernel = id.channel().kernel();
   const bool is_bound_here = id.state() != State::idle && !id.kernels;
   if (!kernel || is_bound_here || !to.is_internet() || to.is_any() || to.is_loopback()) return false;
-  if (to.is_of_this_host()) {
+  if (to.is_of_this_host() || to.is_multicast()) {
+    if (from.is_loopback() || from.is_multicast()) return false;
     const std::optional<Handle> probe = create_kernels(id);
     if (!probe) return false;
     const bool is_devices = kernel->bind(*probe, from.without_port()) == 0 && kernel->has_device(*probe);
