@@ -69,7 +69,7 @@ class Device {
   /// answers, completes the read without an error, and only then fails the queue pair).
   virtual bool may_misreport_reads() const noexcept { return false; }
 
-  /// True where a fault plan makes it misbehave: times taken on it say nothing.
+  /// True where a fault plan makes it misbehave, or a trace makes it slow: times taken on it say nothing.
   virtual bool is_faulty() const noexcept { return false; }
 
   virtual int query_device(ibv_device_attr& attr) = 0;

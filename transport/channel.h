@@ -312,7 +312,8 @@ class Channel {
   errc offer_large(Kind kind, const CallHeader& call, Outgoing& outgoing, std::span<const LargeBody> pieces,
                    std::size_t length, Offer offer = Offer::to_read) noexcept;
   Outgoing* free_outgoing() noexcept;
-  bool must_copy(Kind kind, std::size_t length) noexcept;
+  bool must_copy(Kind kind, const Payload& bytes) noexcept;
+  bool may_copy_after(errc error, std::size_t length) const noexcept;
   void take_large(const MessageHeader& header, std::span<const std::byte> body);
   LargeArea& area_of(Kind kind) noexcept;
   errc keep_large_reply(const CallHeader& call, const Payload& bytes) noexcept;

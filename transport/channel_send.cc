@@ -131,18 +131,23 @@ errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call
 }
 
 // Reading would be cheaper, but a part of a reply has nobody who waits for its end, or the peer reads no
-// longer ones, or as many as it allows at once.
-bool Channel::must_copy(Kind kind, std::size_t length) noexcept {
-  return length <= theirs_.eager_size &&
-         (kind == Kind::part || length > theirs_.large_bytes || !free_outgoing());
+// longer ones, or not in so many pieces, or as many as it allows at once.
+bool Channel::must_copy(Kind kind, const Payload& bytes) noexcept {
+  return bytes.size() <= theirs_.eager_size && (kind == Kind::part || bytes.size() > theirs_.large_bytes ||
+                                                bytes.pieces() > most_large_pieces() || !free_outgoing());
+}
+
+// What can't be registered may be short enough to be copied.
+bool Channel::may_copy_after(errc error, std::size_t length) const noexcept {
+  return error != errc{} && error != errc::connection_lost && accepts_ && length <= theirs_.eager_size;
 }
 
 std::error_code Channel::send_message(std::span<const std::byte> bytes, Operation* done) noexcept {
   if (!may_request()) [[unlikely]]
     return make_error_code(why_no_request());
-  if (bytes.size() > copy_limit_ && (!done || !must_copy(Kind::message, bytes.size()))) [[unlikely]] {
-    if (done) return code_of(send_large(Kind::large_message, {}, bytes, done));
-    if (bytes.size() > theirs_.eager_size) return make_error_code(errc::message_too_long);
+  if (bytes.size() > copy_limit_ && (!done || !must_copy(Kind::message, bytes))) [[unlikely]] {
+    const errc error = done ? send_large(Kind::large_message, {}, bytes, done) : errc::message_too_long;
+    if (!may_copy_after(error, bytes.size())) return code_of(error);
   }
   if (const errc error = queue_eager(Kind::message, 0, {}, bytes, engine_.request_sends(), done);
       error != errc{}) [[unlikely]]
@@ -194,11 +199,12 @@ errc Channel::send_credited(Kind kind, const CallHeader& call, Bytes bytes,
   if (!more.empty() || !join_frame(kind, call, bytes)) {
     const Payload payload(bytes, more);
     errc error{};
-    if (payload.size() <= copy_limit_ || must_copy(kind, payload.size())) [[likely]]
-      error = queue_eager(kind, 0, call, payload, engine_.request_sends(), nullptr);
-    else
+    const bool is_copied = payload.size() <= copy_limit_ || must_copy(kind, payload);
+    if (!is_copied) [[unlikely]]
       error = kind == Kind::request ? send_large(Kind::large_request, call, payload, nullptr)
                                     : errc::message_too_long;
+    if (is_copied || may_copy_after(error, payload.size())) [[likely]]
+      error = queue_eager(kind, 0, call, payload, engine_.request_sends(), nullptr);
     if (error != errc{}) [[unlikely]] {
       --requests_sent_;
       return error;

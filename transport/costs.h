@@ -35,7 +35,7 @@ struct Costs {
 
 /// By two queue pairs that are connected to each other, in this thread: 1 to 2 ms on soft0, some 10 on
 /// SoftRoCE; 128 KiB are registered meanwhile. Nothing where the device doesn't let itself be measured: there
-/// is no memory for it, or no way from it to itself, or a fault plan slows it.
+/// is no memory for it, or no way from it to itself, or a fault plan or a trace slows it.
 std::optional<Costs> measure_costs(core::Device& device) noexcept;
 
 /// Those of the device of this name, opened for that; measured by the first who asks in this process. Thread

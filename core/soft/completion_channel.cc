@@ -92,7 +92,7 @@ void CompletionChannel::poll_armed() noexcept {
   }
 }
 
-int CompletionChannel::get(CompletionQueue** cq) noexcept {
+int CompletionChannel::get(CompletionQueue** cq) {
   for (;;) {
     drain();  // first: what a peer puts in place after this makes the descriptor readable again
     poll_armed();

@@ -27,7 +27,8 @@ struct CompletionChannel : ibv_comp_channel {
   /// Queues an event of `cq` and makes the descriptor readable.
   void notify(CompletionQueue& cq) noexcept;
   /// As ibv_get_cq_event(3).
-  int get(CompletionQueue** cq) noexcept;
+  /// A thread that waits may be cancelled.
+  int get(CompletionQueue** cq);
   void attach(CompletionQueue& cq);
   void detach(CompletionQueue& cq) noexcept;
   bool in_use() noexcept;

@@ -261,8 +261,9 @@ void CompletionQueue::stop_helping(CompletionQueue& other) noexcept {
 
 // Whoever holds the other's lock may wait for ours.
 void CompletionQueue::help_others() noexcept {
+  if (helper_) return;  // it is being helped itself: two that help each other would go in circles
   for (CompletionQueue* other : helped_) {
-    if (!other->lock.try_lock()) continue;
+    if (other->helper_ || !other->lock.try_lock()) continue;
     other->helper_ = this;
     other->progress();
     other->helper_ = nullptr;

@@ -91,7 +91,7 @@ class Context {
   KeyTable& keys() noexcept { return *keys_; }
   EventQueue& events() noexcept { return events_; }
   /// Null where nothing is traced.
-  Trace* trace() noexcept { return trace_.get(); }
+  Trace* trace() const noexcept { return trace_.get(); }
   /// Null where nothing is to go wrong.
   const FaultPlan* plan() const noexcept { return plan_ ? &*plan_ : nullptr; }
   Bell& bell(std::uint32_t completion_queue) noexcept;

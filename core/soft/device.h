@@ -37,7 +37,7 @@ class SoftDevice final : public Device {
   std::string_view name() const noexcept override { return "soft0"; }
   DeviceKind kind() const noexcept override { return DeviceKind::software; }
   ibv_context* context() noexcept override { return node_.verbs(); }
-  bool is_faulty() const noexcept override { return node_.plan() != nullptr; }
+  bool is_faulty() const noexcept override { return node_.plan() || node_.trace(); }
 
   int query_device(ibv_device_attr& attr) override {
     describe_device(attr);

@@ -55,7 +55,8 @@ std::optional<Address> read(const ifaddrs& entry) noexcept {
   return address;
 }
 
-std::vector<Address> addresses_of_host() {
+/// Nothing where the system doesn't tell now.
+std::optional<std::vector<Address>> addresses_of_host() {
   ifaddrs* list = nullptr;
   if (::getifaddrs(&list) != 0) return {};
   const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> owned(list, &::freeifaddrs);
@@ -72,12 +73,13 @@ class Table {
   Table() { places_[0] = GidEntry{host_gid_once(), 0}; }
 
   void refresh() {
-    const std::vector<Address> now = addresses_of_host();
+    const auto now = addresses_of_host();
+    if (!now) return;  // what was known stays: an index is its address's
     for (auto place = places_.begin() + 1; place != places_.end(); ++place) {
       const auto is_it = [&](const Address& address) { return same(address.gid, (*place)->gid); };
-      if (*place && std::none_of(now.begin(), now.end(), is_it)) place->reset();
+      if (*place && std::none_of(now->begin(), now->end(), is_it)) place->reset();
     }
-    for (const Address& address : now) {
+    for (const Address& address : *now) {
       if (find(address.gid) >= 0) continue;
       const auto free = std::find(places_.begin(), places_.end(), std::nullopt);
       if (free == places_.end()) return;

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -27,8 +28,9 @@ unsigned int name_group_place(sockaddr_un& name, const ibv_gid& group, std::uint
   name.sun_family = AF_UNIX;
   char digits[2 * sizeof group.raw + 1];
   for (std::size_t i = 0; i < sizeof group.raw; ++i) std::snprintf(digits + 2 * i, 3, "%02x", group.raw[i]);
-  const int length = std::snprintf(name.sun_path + 1, sizeof name.sun_path - 1,
-                                   "verbena/soft0/%u/group/%s/%02x", layout_version, digits, place);
+  const int length =
+      std::snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "verbena/soft0/%u/%u/group/%s/%02x",
+                    layout_version, ::geteuid(), digits, place);
   return static_cast<unsigned int>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<std::size_t>(length));
 }
 

@@ -102,7 +102,7 @@ inline int QueuePair::post_one(const ibv_send_wr& request) noexcept {
     if (sends.is_full()) return ENOMEM;
   }
   enqueue(request, length);
-  if (now == IBV_QPS_RTS) by_plan&& faults_ ? advance_by_plan() : advance();
+  if (now == IBV_QPS_RTS) by_plan && (faults_ || trace_) ? advance_by_plan() : advance();
   if (now == IBV_QPS_ERR) flush_sends();
   if (!sends.is_empty()) send_completions().add_sender(*this);
   if (send_completions().is_armed()) [[unlikely]]

@@ -190,8 +190,10 @@ std::uint16_t udp_checksum(const DatagramPath& path, std::span<const std::byte> 
 bool is_trace(const std::string& path) {
   FileHeader header;
   const FileHeader right;
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  return file && ::read(file.get(), &header, sizeof header) == sizeof header &&
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status;
+  return file && ::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode) &&
+         ::read(file.get(), &header, sizeof header) == sizeof header &&
          std::memcmp(&header, &right, sizeof right) == 0;
 }
 

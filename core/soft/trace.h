@@ -4,7 +4,8 @@
 /// invariant CRC.
 ///
 /// Several processes may write into one file: each packet is one write(2) to its end, so whole ones
-/// alternate, and the file is readable at any time.
+/// alternate, and the file is readable at any time. A process that is killed within a write(2), or a full
+/// file system, may leave half a packet; what comes behind that is lost to the reader.
 #pragma once
 
 #include <array>

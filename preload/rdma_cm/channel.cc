@@ -100,7 +100,7 @@ void Channel::signal(bool on) noexcept {
       on ? ::write(pending_.get(), &count, sizeof count) : ::read(pending_.get(), &count, sizeof count);
 }
 
-int Channel::wait() const noexcept {
+int Channel::wait() const {
   if (::fcntl(descriptor_, F_GETFL) & O_NONBLOCK) return EAGAIN;
   pollfd what{descriptor_, POLLIN, 0};
   while (::poll(&what, 1, -1) < 0) {

@@ -46,7 +46,7 @@ class Channel {
 
   // ---- Without it ----
   /// Waits until something comes. 0; EAGAIN where the descriptor is non-blocking; EINTR.
-  int wait() const noexcept;
+  int wait() const;  // a cancellation point
 
  private:
   void signal(bool on) noexcept;

@@ -154,10 +154,21 @@ int meet(int socket, PortSpace space, const Address& address) noexcept {
   return ECONNREFUSED;
 }
 
+// Under the manager's lock. A process without a free descriptor refuses who comes, by one that is kept for
+// that: else the listener would stay readable, and whoever waits for events would spin.
 Descriptor accept_next(int listener) noexcept {
+  static Descriptor spare(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   constexpr int most_foreign = 16;  // of one call: strangers don't hold it up
   for (int i = 0; i < most_foreign; ++i) {
     Descriptor socket(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket && (errno == EMFILE || errno == ENFILE) && spare) {
+      spare = {};
+      const bool was_there =
+          static_cast<bool>(Descriptor(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)));
+      spare = Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      if (!was_there) return {};
+      continue;
+    }
     if (!socket || is_of_this_user(socket.get())) return socket;
   }
   return {};

@@ -27,6 +27,7 @@
 namespace {
 
 using verbena::preload::rdma_cm::is_channel;
+using verbena::preload::rdma_cm::is_of_this_process;
 using verbena::preload::rdma_cm::Manager;
 using verbena::preload::rdma_cm::unmark;
 
@@ -153,7 +154,7 @@ VERBENA_EXPORT ssize_t write(int descriptor, const void* bytes, std::size_t coun
 }
 
 VERBENA_EXPORT int close(int descriptor) {
-  if (unmark(descriptor)) [[unlikely]]
+  if (is_channel(descriptor) && is_of_this_process() && unmark(descriptor)) [[unlikely]]
     Manager::current().close(descriptor);
   return next<"close", Close>()(descriptor);
 }

@@ -485,6 +485,41 @@ class Server {
   int from_ = -1;
 };
 
+// As Python's subprocess does.
+TEST(OtherProcesses, AVforkChildThatClosesAllLeavesItsParentsChannel) {
+  Channel channel;
+  const Id listener = create(channel);
+  const std::uint16_t port = listen_at(*listener, address());
+  const int descriptor = channel.get()->fd;
+  const pid_t child = ::vfork();
+  if (child == 0) {
+    ::close(descriptor);
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  const Id active = prepare(channel, address(), port);
+  rdma_conn_param parameters = with("hello");
+  ASSERT_EQ(rdma_connect(active.get(), &parameters), 0);
+  EXPECT_EQ(channel.next(), RDMA_CM_EVENT_CONNECT_REQUEST);
+}
+
+// soft0's alone: a real channel is a file of the kernel's.
+TEST(Replaced, AFileInAChannelsPlaceIsAFile) {
+  if (!on_soft0()) GTEST_SKIP();
+  rdma_event_channel* const channel = rdma_create_event_channel();
+  ASSERT_NE(channel, nullptr);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  ASSERT_EQ(::dup2(ends[1], channel->fd), channel->fd);
+  const std::string words = "as long as a command's header, or longer";
+  EXPECT_EQ(::write(channel->fd, words.data(), words.size()), static_cast<ssize_t>(words.size()));
+  std::string got(words.size(), ' ');
+  EXPECT_EQ(::read(ends[0], got.data(), got.size()), static_cast<ssize_t>(words.size()));
+  EXPECT_EQ(got, words);
+  for (const int end : ends) ::close(end);
+  rdma_destroy_event_channel(channel);
+}
+
 TEST(OtherProcesses, AKilledPeerDisconnects) {
   Channel channel;
   const std::uint16_t port = listen_at(*create(channel), address());  // free again, as its id is no more
