@@ -72,6 +72,25 @@ TEST(ReadFromTest, OnesThatThePeerDoesNotReadAreCopied) {
   expect_equal(inbox.messages.front(), bytes);
 }
 
+TEST(ReadFromTest, MorePiecesThanCanBeReadAreCopied) {
+  Calls calls{reading_early(), reading_early()};
+  const std::size_t most = calls.client.most_pieces();
+  const Message request = message(20 * (most + 1));
+  std::vector<rpc::Bytes> pieces;
+  for (std::size_t i = 0; i <= most; ++i) pieces.push_back(rpc::Bytes(request).subspan(20 * i, 20));
+  // Long enough to be read, by its last piece.
+  const Message more = message(limit);
+  pieces.back() = more;
+  Outcome outcome;
+  ASSERT_FALSE(calls.client.call(echo, rpc::Gather{pieces}, outcome.handler()));
+  calls.until("the reply", [&] { return outcome.done(); });
+  EXPECT_FALSE(outcome.error) << outcome.error.message();
+  Message whole(request.begin(), request.end() - 20);
+  whole.insert(whole.end(), more.begin(), more.end());
+  expect_equal(outcome.reply, whole);
+  EXPECT_EQ(read_by(calls.server_loop), 0U);
+}
+
 TEST(ReadFromTest, ARequestIsReadAndItsReplyIsCopied) {
   Calls calls{reading_early(), reading_early()};
   EXPECT_EQ(calls.client.eager_size(), limit - 1);
