@@ -497,7 +497,7 @@ inline bool QueuePair::complete_done() noexcept {
 bool QueuePair::retire_acknowledged() noexcept {
   if (sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) [[unlikely]]
     return false;
-  link.hear(link.heard.load(std::memory_order_relaxed));
+  link.hear(link.heard.load(std::memory_order_acquire));  // pairs with receive()
   if (send_cq != recv_cq) link.hear_ahead();
   complete_done();
   return true;
@@ -509,7 +509,7 @@ void QueuePair::retire(bool look) noexcept {
   if (look) look_at_peer();
   if (deferred_ != 0) retry_datagrams();
   if (sends.has_waiting() && sends.at(sends.next).asked) take_answers();
-  link.hear(link.heard.load(std::memory_order_relaxed));
+  link.hear(link.heard.load(std::memory_order_acquire));              // pairs with receive()
   if (was_dead && !is_reliable()) link.out_consumed = link.out_tail;  // what was under way is lost, and done
   for (;;) {
     if (!complete_done()) return;

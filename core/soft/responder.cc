@@ -54,7 +54,9 @@ void QueuePair::receive() noexcept {
     Slot& slot = link.first_slot();
     const std::uint64_t word = slot.word.load(std::memory_order_acquire);  // pairs with publish
     if (!link.has_entry(word)) return;
-    link.heard.store(slot.acknowledged, std::memory_order_relaxed);  // checked where it is used
+    // Checked where it is used. Release: what the peer has done with what it acknowledges, which the word's
+    // acquire has shown to this thread, is shown to the one that hears.
+    link.heard.store(slot.acknowledged, std::memory_order_release);
     if (take_short_message(slot, word)) [[likely]]
       continue;
     if (!take_entry(slot, word)) return;

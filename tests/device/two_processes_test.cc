@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <array>
+#include <atomic>
 #include <cstring>
 
 #include "device/device_test.h"
@@ -223,7 +224,8 @@ const Role renamer{"renamer", [](Line& parent) {
                      endpoint.connect(parent.get<EndpointFacts>());
                      parent.put('r');
                      parent.get<char>();
-                     parent.put(memory[1]);
+                     // Acquire: the word was written last by an atomic operation of the device's thread.
+                     parent.put(std::atomic_ref{memory[1]}.load(std::memory_order_acquire));
                    }};
 
 TEST_F(TwoProcessesTest, MemoryIsReachedByTheAddressesThatItsOwnerHasGivenIt) {
