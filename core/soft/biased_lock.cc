@@ -3,18 +3,13 @@
 
 #include "core/monotonic_ns.h"
 #include "core/soft/fence.h"
-
-#ifdef __has_feature  // clang's way to say it
-#define VERBENA_THREAD_SANITIZER __has_feature(thread_sanitizer)
-#else
-#define VERBENA_THREAD_SANITIZER 0
-#endif
+#include "core/soft/race_detector.h"
 
 namespace verbena::core::soft {
 namespace {
 
 bool may_be_biased() noexcept {
-#if defined(__SANITIZE_THREAD__) || VERBENA_THREAD_SANITIZER
+#if VERBENA_THREAD_SANITIZER
   return false;  // it doesn't know membarrier(2)
 #else
   return asymmetric_fences();

@@ -9,6 +9,7 @@
 #include "core/soft/fence.h"
 #include "core/soft/layout.h"
 #include "core/soft/peer_process.h"
+#include "core/soft/race_detector.h"
 #include "core/soft/shared_file.h"
 
 namespace verbena::core::soft {
@@ -73,7 +74,8 @@ struct Link {
   }
   /// Hears what the entry acknowledges that is the next to be taken in. For a program that waits for its
   /// send's end before it looks at its receives: nobody else reads that line for it.
-  void hear_ahead() noexcept {
+  /// `number`: whose link this is.
+  void hear_ahead(std::uint32_t number) noexcept {
     if (!in) return;
     const std::uint32_t head = in_head.load(std::memory_order_relaxed);
     Slot& slot = in_ring[head & (in_slots - 1)];
@@ -84,7 +86,9 @@ struct Link {
     // The receiving side may have freed the slot meanwhile, and the peer begun to write it anew: then this
     // was another entry's, whose word we haven't seen. Relaxed: behind the acquire, and only freeing changes
     // it.
-    if (in_head.load(std::memory_order_relaxed) == head) hear(consumed);
+    if (in_head.load(std::memory_order_relaxed) != head) return;
+    order_acquired_by(number);
+    hear(consumed);
   }
   Slot& next_slot() noexcept { return out_ring[out_tail & (out_slots - 1)]; }
   /// Publishes the entry at the tail, whose payload has been written.
@@ -97,6 +101,7 @@ struct Link {
     slot.acknowledged =
         in_head.load(std::memory_order_acquire);  // pairs with consume: what is freed has been read
     slot.immediate = immediate;
+    order_released_to(peer_number);
     // Release: the payload and the zeroed word are there when this is seen.
     slot.word.store(Slot::make_word(out_tail, kind, flags, length), std::memory_order_release);
     out_tail += slots;
@@ -120,6 +125,7 @@ struct Link {
     const std::uint32_t head = in_head.load(std::memory_order_relaxed) + slots;
     // Release, both: we are done with the entry's bytes, and with the sender's memory that it described.
     in_head.store(head, std::memory_order_release);
+    order_released_to(peer_number);
     in->progress.store(Progress{head, 0}.pack(), std::memory_order_release);
     light_fence(fence);  // our progress, then its wish: see CompletionQueue::arm
     if (in->wants_event.load(std::memory_order_relaxed)) [[unlikely]]
@@ -134,6 +140,7 @@ struct Link {
     light_fence(fence);  // our hazard, then the key: see Context::await_accesses
   }
   void withdraw(Role role) noexcept {
+    order_released_to(peer_number);
     hazard(role).store(0, std::memory_order_release);  // after the last byte has been copied
   }
 

@@ -94,7 +94,10 @@ bool QueuePair::await_peer(std::uint32_t key) noexcept {
   };
   // Relaxed: a hint. Whoever misses it waits once more.
   if (link.gave_up.load(std::memory_order_relaxed)) return !touching();
-  if (await_withdrawal(touching, *link.peer)) return true;
+  if (await_withdrawal(touching, *link.peer)) {
+    order_acquired_by(qp_num);
+    return true;
+  }
   link.gave_up.store(true, std::memory_order_relaxed);
   return false;
 }

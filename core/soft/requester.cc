@@ -467,6 +467,7 @@ QueuePair::Step QueuePair::send_notice(SendRequest& request) noexcept {
 void QueuePair::look_at_peer() noexcept {
   if (!link.out) return;
   const Progress progress = Progress::unpack(link.out->progress.load(std::memory_order_acquire));
+  order_acquired_by(qp_num);
   link.hear(progress.consumed);
   if (progress.status != 0 && refused_ == IBV_WC_SUCCESS && is_reliable()) {
     refused_ = progress.status <= IBV_WC_GENERAL_ERR ? static_cast<ibv_wc_status>(progress.status)
@@ -498,7 +499,7 @@ bool QueuePair::retire_acknowledged() noexcept {
   if (sends.has_waiting() || broken_ != IBV_WC_SUCCESS || current_state() != IBV_QPS_RTS) [[unlikely]]
     return false;
   link.hear(link.heard.load(std::memory_order_acquire));  // pairs with receive()
-  if (send_cq != recv_cq) link.hear_ahead();
+  if (send_cq != recv_cq) link.hear_ahead(qp_num);
   complete_done();
   return true;
 }

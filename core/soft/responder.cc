@@ -54,6 +54,7 @@ void QueuePair::receive() noexcept {
     Slot& slot = link.first_slot();
     const std::uint64_t word = slot.word.load(std::memory_order_acquire);  // pairs with publish
     if (!link.has_entry(word)) return;
+    order_acquired_by(qp_num);
     // Checked where it is used. Release: what the peer has done with what it acknowledges, which the word's
     // acquire has shown to this thread, is shown to the one that hears.
     link.heard.store(slot.acknowledged, std::memory_order_release);

@@ -61,7 +61,10 @@ bool Context::await_accesses(std::uint32_t key, bool loans) {
                return hazard.load(std::memory_order_acquire) == key;
              });
     };
-    if (await_withdrawal(touching, *qp->link.peer)) continue;
+    if (await_withdrawal(touching, *qp->link.peer)) {
+      order_acquired_by(qp->qp_num);
+      continue;
+    }
     {
       const BothSides locked(*qp);
       qp->link.gave_up.store(true, std::memory_order_relaxed);  // as in QueuePair::await_peer

@@ -151,16 +151,19 @@ TEST_F(RemoteErrorTest, AReceiveInMemoryThatItsKeyDoesNotCoverFailsOnBothSides) 
 TEST_F(RemoteErrorTest, AReceivePostedInTimeAfterRetriesIsUsed) {
   Pair pair{device(), EndpointOptions{.receiver_not_ready_retries = 7}};
   Buffer& from = pair.a.buffer(64);
+  Buffer& inbox = pair.b.buffer(64);
   Buffer& into = pair.b.buffer(64);
   from.fill(0xdd);
   pair.a.post(send({from.piece()}).with_id(1));
   pair.a.post(write({from.piece()}, into.remote()).with_id(2));
   EXPECT_TRUE(stays([&] { return pair.a.nothing_sent(); }, std::chrono::milliseconds{20}));
   EXPECT_EQ(into.word(), 0U) << "what stands behind must wait";
-  pair.b.post_receive(into.piece(), 4);
+  pair.b.post_receive(inbox.piece(), 4);
   expect_success(pair.a.sent(), IBV_WC_SEND, 1, pair.a);
   expect_success(pair.b.received(), IBV_WC_RECV, 4, pair.b);
   expect_success(pair.a.sent(), IBV_WC_RDMA_WRITE, 2, pair.a);
+  expect_equal(inbox.bytes(), from.bytes());
+  expect_equal(into.bytes(), from.bytes());
 }
 
 TEST_F(RemoteErrorTest, WithoutAReceiveTheRetriesEnd) {
