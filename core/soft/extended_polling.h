@@ -8,21 +8,17 @@
 
 #include <infiniband/verbs.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "core/soft/extended_face.h"
 #include "core/soft/spin_lock.h"
 
 namespace verbena::core::soft {
 
 struct CompletionQueue;
 
-/// An ibv_cq whose place is large enough for an ibv_cq_ex, which begins with the same fields.
-struct CompletionQueueFace : ibv_cq {
-  alignas(alignof(ibv_cq_ex)) std::byte extension[sizeof(ibv_cq_ex) - sizeof(ibv_cq)];
-};
-static_assert(offsetof(ibv_cq_ex, comp_mask) == sizeof(ibv_cq));
+using CompletionQueueFace = ExtendedFace<ibv_cq, ibv_cq_ex>;
 static_assert(sizeof(CompletionQueueFace) == sizeof(ibv_cq_ex));
 
 /// IBV_WC_EX_WITH_* that say when a completion came.

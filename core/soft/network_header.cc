@@ -2,7 +2,6 @@
 #include "core/soft/network_header.h"
 
 #include <arpa/inet.h>
-#include <netinet/ip.h>
 
 #include <cstring>
 
@@ -29,11 +28,19 @@ std::uint32_t address_of(const ibv_gid& gid) noexcept {
   return address;
 }
 
-iphdr ipv4_header(const DatagramPath& path, std::uint32_t payload) noexcept {
+bool reads_as_ipv4(const ibv_grh& header, iphdr& ip) noexcept {
+  std::memcpy(&ip, reinterpret_cast<const std::byte*>(&header) + ipv4_offset, sizeof ip);
+  return ip.version == 4 && ip.ihl == sizeof(iphdr) / 4 && ntohl(header.version_tclass_flow) >> 28 != 6 &&
+         internet_checksum(reinterpret_cast<const std::byte*>(&ip), sizeof ip) == 0;
+}
+
+}  // namespace
+
+iphdr ipv4_header(const DatagramPath& path, std::size_t length) noexcept {
   iphdr ip{};
   ip.version = 4;
   ip.ihl = sizeof(iphdr) / 4;
-  ip.tot_len = htons(static_cast<std::uint16_t>(sizeof ip + around_payload + payload));
+  ip.tot_len = htons(static_cast<std::uint16_t>(sizeof ip + length));
   ip.frag_off = htons(IP_DF);
   ip.ttl = hop_limit;
   ip.protocol = IPPROTO_UDP;
@@ -43,26 +50,17 @@ iphdr ipv4_header(const DatagramPath& path, std::uint32_t payload) noexcept {
   return ip;
 }
 
-ibv_grh ipv6_header(const DatagramPath& path, std::uint32_t payload) noexcept {
+ibv_grh ipv6_header(const DatagramPath& path, std::size_t length, std::uint8_t next_header) noexcept {
   ibv_grh grh{};
   constexpr std::uint32_t ip_version = 6;
-  constexpr std::uint8_t next_header = 0x1b;  // IBTA: a base transport header follows
   grh.version_tclass_flow = htonl(ip_version << 28);
-  grh.paylen = htons(static_cast<std::uint16_t>(payload));
+  grh.paylen = htons(static_cast<std::uint16_t>(length));
   grh.next_hdr = next_header;
   grh.hop_limit = hop_limit;
   grh.sgid = path.source;
   grh.dgid = path.destination;
   return grh;
 }
-
-bool reads_as_ipv4(const ibv_grh& header, iphdr& ip) noexcept {
-  std::memcpy(&ip, reinterpret_cast<const std::byte*>(&header) + ipv4_offset, sizeof ip);
-  return ip.version == 4 && ip.ihl == sizeof(iphdr) / 4 && ntohl(header.version_tclass_flow) >> 28 != 6 &&
-         internet_checksum(reinterpret_cast<const std::byte*>(&ip), sizeof ip) == 0;
-}
-
-}  // namespace
 
 bool is_ipv4_mapped(const ibv_gid& gid) noexcept {
   static constexpr std::uint8_t prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -83,10 +81,11 @@ std::uint16_t internet_checksum(const std::byte* header, std::size_t length) noe
 NetworkHeader network_header(const DatagramPath& path, std::uint32_t payload) noexcept {
   NetworkHeader bytes{};
   if (is_ipv4_mapped(path.source) && is_ipv4_mapped(path.destination)) {
-    const iphdr ip = ipv4_header(path, payload);
+    const iphdr ip = ipv4_header(path, around_payload + payload);
     std::memcpy(bytes.data() + ipv4_offset, &ip, sizeof ip);
   } else {
-    const ibv_grh grh = ipv6_header(path, payload);
+    constexpr std::uint8_t base_transport_header = 0x1b;  // IBTA: what follows
+    const ibv_grh grh = ipv6_header(path, payload, base_transport_header);
     std::memcpy(bytes.data(), &grh, sizeof grh);
   }
   return bytes;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <infiniband/verbs.h>
+#include <netinet/ip.h>
 
 #include <array>
 #include <cstddef>
@@ -15,6 +16,11 @@ namespace verbena::core::soft {
 
 using NetworkHeader = std::array<std::byte, sizeof(ibv_grh)>;
 static_assert(sizeof(ibv_grh) == 40);
+
+/// The header of IPv4 in front of `length` bytes of UDP, between GIDs that stand for such addresses.
+iphdr ipv4_header(const DatagramPath& path, std::size_t length) noexcept;
+/// The header of IPv6, which is also verbs' global route header, in front of `length` bytes.
+ibv_grh ipv6_header(const DatagramPath& path, std::size_t length, std::uint8_t next_header) noexcept;
 
 NetworkHeader network_header(const DatagramPath& path, std::uint32_t payload) noexcept;
 

@@ -203,22 +203,29 @@ void QueuePairTrace::failed(ibv_wc_status status, const SendRequest* request,
   if (const std::uint8_t syndrome = refusal(status)) acknowledge(syndrome, psn);
 }
 
-void QueuePairTrace::message(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept {
+// `emit`: called for each packet with its part of the pieces, and whether it is the first and the last.
+template <class Emit>
+void QueuePairTrace::for_each_packet(std::uint32_t total, Emit emit) noexcept {
   const std::uint32_t most = bytes_of_packet();
   std::uint32_t offset = 0;
   do {
-    const std::uint32_t length = std::min(request.length - offset, most);
-    const bool is_first = offset == 0;
-    const bool is_last = offset + length == request.length;
-    Extension extension;
-    if (is_write(request.opcode) && is_first) extension.add(remote_address(request));
-    if (is_last && (request.flags & slot_flag::immediate)) extension.add(request.immediate);
-    if (is_last && (request.flags & slot_flag::invalidate)) extension.add(htonl(request.immediate));
-    send(static_cast<std::uint8_t>(service() | opcode_of(request, is_first, is_last)), psn_, extension,
-         Payload(pieces, offset, length), is_last, request.flags & slot_flag::solicited);
+    const std::uint32_t length = std::min(total - offset, most);
+    emit(offset, length, offset == 0, offset + length == total);
     psn_ = (psn_ + 1) & psn_mask;
     offset += length;
-  } while (offset < request.length);
+  } while (offset < total);
+}
+
+void QueuePairTrace::message(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept {
+  for_each_packet(
+      request.length, [&](std::uint32_t offset, std::uint32_t length, bool is_first, bool is_last) {
+        Extension extension;
+        if (is_write(request.opcode) && is_first) extension.add(remote_address(request));
+        if (is_last && (request.flags & slot_flag::immediate)) extension.add(request.immediate);
+        if (is_last && (request.flags & slot_flag::invalidate)) extension.add(htonl(request.immediate));
+        send(static_cast<std::uint8_t>(service() | opcode_of(request, is_first, is_last)), psn_, extension,
+             Payload(pieces, offset, length), is_last, request.flags & slot_flag::solicited);
+      });
 }
 
 void QueuePairTrace::datagram(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept {
@@ -246,20 +253,15 @@ void QueuePairTrace::read_request(const SendRequest& request) noexcept {
 void QueuePairTrace::read(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept {
   read_request(request);
   ++completed_;
-  const std::uint32_t most = bytes_of_packet();
-  std::uint32_t offset = 0;
-  do {
-    const std::uint32_t length = std::min(request.length - offset, most);
-    const bool is_first = offset == 0;
-    const bool is_last = offset + length == request.length;
-    const std::uint8_t opcode =
-        is_first ? (is_last ? op::read_only : op::read_first) : (is_last ? op::read_last : op::read_middle);
-    Extension extension;  // the ones in the middle acknowledge nothing
-    if (opcode != op::read_middle) extension.add(htonl(std::uint32_t{acknowledged} << 24 | completed_));
-    answer(opcode, psn_, extension, Payload(pieces, offset, length));
-    psn_ = (psn_ + 1) & psn_mask;
-    offset += length;
-  } while (offset < request.length);
+  for_each_packet(request.length,
+                  [&](std::uint32_t offset, std::uint32_t length, bool is_first, bool is_last) {
+                    const std::uint8_t opcode = is_first ? (is_last ? op::read_only : op::read_first)
+                                                         : (is_last ? op::read_last : op::read_middle);
+                    Extension extension;  // the ones in the middle acknowledge nothing
+                    if (opcode != op::read_middle)
+                      extension.add(htonl(std::uint32_t{acknowledged} << 24 | completed_));
+                    answer(opcode, psn_, extension, Payload(pieces, offset, length));
+                  });
 }
 
 void QueuePairTrace::atomic_request(const SendRequest& request) noexcept {

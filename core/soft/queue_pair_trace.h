@@ -38,6 +38,8 @@ class QueuePairTrace {
   std::uint8_t service() const noexcept;
   void message(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept;
   void datagram(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept;
+  template <class Emit>
+  void for_each_packet(std::uint32_t total, Emit emit) noexcept;
   void read(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept;
   void read_request(const SendRequest& request) noexcept;
   void atomic(const SendRequest& request, std::span<const ibv_sge> pieces) noexcept;

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/ip.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,7 +45,6 @@ constexpr std::size_t base_size = 12;
 constexpr std::size_t crc_size = 4;
 constexpr std::uint16_t roce_port = 4791;
 constexpr std::uint16_t first_source_port = 0xc000;
-constexpr std::uint8_t hop_limit = 64;
 
 /// CRC-32 as Ethernet has it, which is also RoCE's invariant CRC.
 class Crc {
@@ -114,32 +112,6 @@ struct Base {
   std::uint32_t psn;
 };
 static_assert(sizeof(Udp) == udp_size && sizeof(Base) == base_size);
-
-void put_ipv4(Writer& writer, const DatagramPath& path, std::size_t length) noexcept {
-  iphdr ip{};
-  ip.version = 4;
-  ip.ihl = sizeof ip / 4;
-  ip.tot_len = htons(static_cast<std::uint16_t>(sizeof ip + length));
-  ip.frag_off = htons(IP_DF);
-  ip.ttl = hop_limit;
-  ip.protocol = IPPROTO_UDP;
-  std::memcpy(&ip.saddr, path.source.raw + 12, sizeof ip.saddr);
-  std::memcpy(&ip.daddr, path.destination.raw + 12, sizeof ip.daddr);
-  ip.check = internet_checksum(reinterpret_cast<const std::byte*>(&ip), sizeof ip);
-  writer.put(ip);
-}
-
-void put_ipv6(Writer& writer, const DatagramPath& path, std::size_t length) noexcept {
-  constexpr std::uint32_t version = 6;
-  ibv_grh ip{};
-  ip.version_tclass_flow = htonl(version << 28);
-  ip.paylen = htons(static_cast<std::uint16_t>(length));
-  ip.next_hdr = IPPROTO_UDP;
-  ip.hop_limit = hop_limit;
-  ip.sgid = path.source;
-  ip.dgid = path.destination;
-  writer.put(ip);
-}
 
 /// Over what no router changes: the changing fields count as ones, and so does a local route header that
 /// isn't there.
@@ -247,7 +219,7 @@ void Trace::write(const DatagramPath& path, const BaseHeader& base, std::span<co
   writer.put(ethernet_address(path.source));
   writer.put(htons(is_ipv4 ? 0x0800 : 0x86dd));
   const std::size_t packet = writer.size();
-  is_ipv4 ? put_ipv4(writer, path, udp) : put_ipv6(writer, path, udp);
+  is_ipv4 ? writer.put(ipv4_header(path, udp)) : writer.put(ipv6_header(path, udp, IPPROTO_UDP));
   const auto port = static_cast<std::uint16_t>(first_source_port | (base.destination & 0x3fff));
   writer.put(Udp{htons(port), htons(roce_port), htons(static_cast<std::uint16_t>(udp)), 0});
   constexpr std::uint8_t migrated = 0x40;

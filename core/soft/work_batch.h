@@ -9,17 +9,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/soft/extended_face.h"
 #include "core/soft/spin_lock.h"
 
 namespace verbena::core::soft {
 
 struct QueuePair;
 
-/// An ibv_qp whose place is large enough for an ibv_qp_ex, which begins with it.
-struct QueuePairFace : ibv_qp {
-  alignas(alignof(ibv_qp_ex)) std::byte extension[sizeof(ibv_qp_ex) - sizeof(ibv_qp)];
-};
-static_assert(offsetof(ibv_qp_ex, comp_mask) == sizeof(ibv_qp));
+using QueuePairFace = ExtendedFace<ibv_qp, ibv_qp_ex>;
 static_assert(sizeof(QueuePairFace) == sizeof(ibv_qp_ex));
 
 /// IBV_QP_EX_WITH_* that a queue pair of that service can be asked for.

@@ -358,14 +358,7 @@ void Id::take_reply(const Message& message) {
   }
   enter(State::answered);
   Event response = event(EventKind::connect_response);
-  rdma_ucm_conn_param& told = response.response.param.conn;
-  told.qp_num = message.qp_num;
-  told.responder_resources = responder_resources_;
-  told.initiator_depth = initiator_depth_;
-  told.flow_control = message.flow_control;
-  told.rnr_retry_count = message.rnr_retry_count;
-  told.srq = message.srq;
-  copy_private_data(message, most_in_reply, told.private_data, told.private_data_len);
+  tell_of_peer(response.response.param.conn, most_in_reply);
   push(response);
 }
 
@@ -378,16 +371,19 @@ Event Id::request_event(const Id& listener) const {
     copy_private_data(peer_, most_in_datagram_request, told.private_data, told.private_data_len);
     return request;
   }
-  rdma_ucm_conn_param& told = request.response.param.conn;
+  tell_of_peer(request.response.param.conn, most_in_request);
+  request.response.param.conn.retry_count = peer_.retry_count;
+  return request;
+}
+
+void Id::tell_of_peer(rdma_ucm_conn_param& told, std::size_t private_room) const {
   told.qp_num = peer_.qp_num;
   told.responder_resources = responder_resources_;
   told.initiator_depth = initiator_depth_;
   told.flow_control = peer_.flow_control;
-  told.retry_count = peer_.retry_count;
   told.rnr_retry_count = peer_.rnr_retry_count;
   told.srq = peer_.srq;
-  copy_private_data(peer_, most_in_request, told.private_data, told.private_data_len);
-  return request;
+  copy_private_data(peer_, private_room, told.private_data, told.private_data_len);
 }
 
 // The other end has gone, or might as well have: how the program hears of that depends on how far the two

@@ -82,6 +82,7 @@ class Id {
 
   /// How the program hears of this one, whose request has come.
   Event request_event(const Id& listener) const;
+  void tell_of_peer(rdma_ucm_conn_param& told, std::size_t private_room) const;
 
   /// Its pending events go with it; by the caller.
   void move_to(Channel& channel);
