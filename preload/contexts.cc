@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
+#include "core/soft/gid_table.h"
 #include "core/soft/soft_device.h"
 #include "preload/real.h"
 
@@ -95,18 +97,14 @@ VERBENA_EXPORT ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry*
   Device* const soft = soft_device_of(context);
   if (!soft) return REAL(_ibv_query_gid_table, "IBVERBS_1.11")(context, entries, most, flags, entry_size);
   if (flags != 0) return -EINVAL;
-  std::size_t count = 0;
-  ibv_gid_entry found{};
-  ibv_port_attr port{};
-  soft->query_port(1, port);
-  for (int index = 0; index < port.gid_tbl_len; ++index) {
-    if (soft->query_gid_entry(1, index, found) != 0) continue;
-    if (count == most) return -EINVAL;
-    std::byte* const place = reinterpret_cast<std::byte*>(entries) + count * entry_size;
-    std::memcpy(place, &found, std::min(entry_size, sizeof found));
-    ++count;
+  const std::vector<ibv_gid_entry> found = verbena::core::soft::gid_entries();
+  if (found.size() > most) return -EINVAL;
+  auto* place = reinterpret_cast<std::byte*>(entries);
+  for (const ibv_gid_entry& entry : found) {
+    std::memcpy(place, &entry, std::min(entry_size, sizeof entry));
+    place += entry_size;
   }
-  return static_cast<ssize_t>(count);
+  return static_cast<ssize_t>(found.size());
 }
 
 VERBENA_EXPORT int ibv_query_gid_type(ibv_context* context, std::uint8_t port, unsigned int index,

@@ -7,7 +7,6 @@
 #include <exception>
 #include <limits>
 #include <map>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "core/completion_queue.h"
 #include "core/copy_bytes.h"
 #include "core/monotonic_ns.h"
+#include "core/per_process.h"
 #include "core/queue_pair.h"
 
 namespace verbena::transport {
@@ -134,7 +134,6 @@ double least(Function&& operation) {
     const std::int64_t taken = operation();
     sum += taken;
     best = std::min(best, taken);
-    ;
   }
   return static_cast<double>(best);
 }
@@ -175,13 +174,14 @@ std::optional<Costs> measure_costs(core::Device& device) noexcept {
 }
 
 std::optional<Costs> costs_of(std::string_view device) noexcept {
-  static std::mutex mutex;
-  static std::map<std::string, std::optional<Costs>, std::less<>> known;
+  using Known = std::map<std::string, std::optional<Costs>, std::less<>>;
+  static core::PerProcess<Known> known;
   try {
-    const std::scoped_lock lock(mutex);
-    const auto found = known.find(device);
-    if (found != known.end()) return found->second;
-    return known.emplace(device, measure_costs(*core::open_device(device))).first->second;
+    return known.with([&](Known& costs) {
+      const auto found = costs.find(device);
+      if (found != costs.end()) return found->second;
+      return costs.emplace(device, measure_costs(*core::open_device(device))).first->second;
+    });
   } catch (const std::exception&) {
     return std::nullopt;
   }

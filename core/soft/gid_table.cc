@@ -9,9 +9,9 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "core/per_process.h"
 #include "core/soft/limits.h"
 
 namespace verbena::core::soft {
@@ -70,7 +70,7 @@ std::optional<std::vector<Address>> addresses_of_host() {
 
 class Table {
  public:
-  Table() { places_[0] = GidEntry{host_gid_once(), 0}; }
+  Table() { put(0, host_gid_once(), 0); }
 
   void refresh() {
     const auto now = addresses_of_host();
@@ -81,9 +81,10 @@ class Table {
     }
     for (const Address& address : *now) {
       if (find(address.gid) >= 0) continue;
-      const auto free = std::find(places_.begin(), places_.end(), std::nullopt);
+      const auto free =
+          std::find_if(places_.begin(), places_.end(), [](const auto& place) { return !place; });
       if (free == places_.end()) return;
-      *free = GidEntry{address.gid, address.interface};
+      put(static_cast<std::uint32_t>(free - places_.begin()), address.gid, address.interface);
     }
   }
 
@@ -93,43 +94,59 @@ class Table {
     return found == places_.end() ? -1 : static_cast<int>(found - places_.begin());
   }
 
-  const std::optional<GidEntry>& at(int index) const noexcept {
+  const std::optional<ibv_gid_entry>& at(int index) const noexcept {
     return places_[static_cast<std::size_t>(index)];
+  }
+  std::vector<ibv_gid_entry> entries() const {
+    std::vector<ibv_gid_entry> all;
+    for (const auto& place : places_) {
+      if (place) all.push_back(*place);
+    }
+    return all;
   }
 
  private:
-  std::array<std::optional<GidEntry>, gid_table_length> places_;
+  void put(std::uint32_t index, const ibv_gid& gid, std::uint32_t interface) noexcept {
+    ibv_gid_entry entry{};
+    entry.gid = gid;
+    entry.gid_index = index;
+    entry.port_num = 1;
+    entry.gid_type = IBV_GID_TYPE_ROCE_V2;
+    entry.ndev_ifindex = interface;
+    places_[index] = entry;
+  }
+
+  std::array<std::optional<ibv_gid_entry>, gid_table_length> places_;
 };
 
-std::mutex mutex;
+PerProcess<Table> table;
 
-// Never destroyed: a thread of the program may ask while its other statics end.
-Table& table() {
-  static Table& only = *new Table;
-  return only;
+/// Of a table that the host has just been asked for.
+template <class Act>
+auto with_fresh_table(Act act) {
+  return table.with([&](Table& known) {
+    known.refresh();
+    return act(known);
+  });
 }
 
 }  // namespace
 
-std::optional<GidEntry> gid_at(int index) {
+std::optional<ibv_gid_entry> gid_at(int index) {
   if (index < 0 || index >= gid_table_length) return {};
-  const std::lock_guard guard(mutex);
-  table().refresh();
-  return table().at(index);
+  return with_fresh_table([&](const Table& known) { return known.at(index); });
+}
+
+std::vector<ibv_gid_entry> gid_entries() {
+  return with_fresh_table([](const Table& known) { return known.entries(); });
 }
 
 int gid_index_of(const ibv_gid& gid) {
-  const std::lock_guard guard(mutex);
-  table().refresh();
-  return table().find(gid);
+  return with_fresh_table([&](const Table& known) { return known.find(gid); });
 }
 
 bool is_gid_of_this_host(const ibv_gid& gid) {
-  {
-    const std::lock_guard guard(mutex);
-    if (table().find(gid) >= 0) return true;
-  }
-  return gid_index_of(gid) >= 0;
+  return table.with([&](const Table& known) { return known.find(gid) >= 0; }) || gid_index_of(gid) >= 0;
 }
 
 }  // namespace verbena::core::soft

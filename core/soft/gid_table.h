@@ -14,21 +14,18 @@
 
 #include <infiniband/verbs.h>
 
-#include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace verbena::core::soft {
 
 /// Places, and so ibv_port_attr::gid_tbl_len. Addresses beyond it aren't listed.
 inline constexpr int gid_table_length = 64;
 
-struct GidEntry {
-  ibv_gid gid;
-  std::uint32_t interface;  ///< its index; 0: none (index 0 of the table)
-};
-
-/// What stands at `index`; nothing where the place is empty or there is none.
-std::optional<GidEntry> gid_at(int index);
+/// What stands at `index`; nothing where the place is empty or there is none. Index 0 has no interface.
+std::optional<ibv_gid_entry> gid_at(int index);
+/// All, by their index.
+std::vector<ibv_gid_entry> gid_entries();
 /// Where `gid` stands; -1: it isn't one of this host's.
 int gid_index_of(const ibv_gid& gid);
 /// The same by what the table was when it was last read, if it is there: to be asked often.

@@ -38,12 +38,7 @@ int SoftDevice::query_gid_entry(std::uint8_t port, int index, ibv_gid_entry& ent
   if (port != 1) return EINVAL;
   const auto found = gid_at(index);
   if (!found) return ENODATA;
-  entry = {};
-  entry.gid = found->gid;
-  entry.gid_index = static_cast<std::uint32_t>(index);
-  entry.port_num = port;
-  entry.gid_type = IBV_GID_TYPE_ROCE_V2;
-  entry.ndev_ifindex = found->interface;
+  entry = *found;
   return 0;
 }
 

@@ -55,7 +55,7 @@ TEST(GidTable, HasEveryAddressOfAnInterfaceThatIsUpOnce) {
     const int index = gid_index_of(gid(address));
     EXPECT_GT(index, 0) << address;
     ASSERT_TRUE(gid_at(index));
-    EXPECT_EQ(gid_at(index)->interface, ::if_nametoindex(entry->ifa_name)) << address;
+    EXPECT_EQ(gid_at(index)->ndev_ifindex, ::if_nametoindex(entry->ifa_name)) << address;
     ++found;
   }
   ::freeifaddrs(list);
@@ -66,6 +66,9 @@ TEST(GidTable, HasEveryAddressOfAnInterfaceThatIsUpOnce) {
     }
   }
   EXPECT_GE(static_cast<int>(seen.size()), found + 1);
+  std::set<std::string> listed;
+  for (const ibv_gid_entry& entry : gid_entries()) listed.insert(text(entry.gid));
+  EXPECT_EQ(listed, seen);
 }
 
 TEST(GidTable, KnowsNeitherAddressesOfOthersNorPlacesBeyondItsEnd) {
