@@ -57,7 +57,6 @@ void Channel::finish_frame() noexcept {
 
 // The frame that is open has no room for `body` more: it leaves the work request for a buffer of `pool`.
 bool Channel::grow_frame(core::BufferPool& pool) noexcept {
-  if (!frame_.is_open()) return false;
   SendSlot& slot = ring_.last();
   std::byte* buffer = slot.entry.buffer ? nullptr : pool.take();
   if (!buffer) return false;
@@ -80,6 +79,7 @@ inline bool Channel::join_frame(Kind kind, const CallHeader& call, Bytes body) n
   return true;
 }
 
+// While one is open.
 bool Channel::join_frame(Kind kind, const CallHeader& call, const Payload& body,
                          core::BufferPool& pool) noexcept {
   const std::size_t before_body = is_call(kind) ? sizeof call : 0;
@@ -96,7 +96,7 @@ bool Channel::join_frame(Kind kind, const CallHeader& call, const Payload& body,
 errc Channel::queue_eager(Kind kind, std::uint32_t token, const CallHeader& call, const Payload& body,
                           core::BufferPool& pool, Operation* done, const core::Loan* loan) noexcept {
   const bool is_frame = may_be_packed(kind);
-  if (is_frame && !done && join_frame(kind, call, body, pool)) return {};
+  if (is_frame && !done && frame_.is_open() && join_frame(kind, call, body, pool)) return {};
   if (ring_.size() >= eager_limit_) [[unlikely]] {
     fail(make_error_code(errc::connection_lost),
          fmt::format("{} goes on sending but acknowledges nothing", peer_name_));

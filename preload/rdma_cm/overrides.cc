@@ -3,8 +3,8 @@
 // are compiled to call them by. They have no symbol version: with one, they would stand in front of nothing,
 // without a word.
 //
-// write(2) and close(2) may be called in signal handlers: for all other descriptors nothing here does more
-// than a load in front of the real function.
+// Nearly all may be called in signal handlers: for all other paths and descriptors nothing here does more
+// than a comparison or a load in front of the real function.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -73,8 +73,22 @@ using OpenTwo = int(const char*, int);
 using Write = ssize_t(int, const void*, std::size_t);
 using Close = int(int);
 
-// Looked up before a signal handler may want them.
+using Stat = int(const char*, struct stat*);
+using Stat64 = int(const char*, struct stat64*);
+using FStat = int(int, struct stat*);
+using FStat64 = int(int, struct stat64*);
+
+// Looked up before a signal handler may want them: all that POSIX lets one call. The others are those of
+// programs compiled with checks or long ago, which a C library may be without.
 __attribute__((constructor)) void look_up() {
+  next<"open", Open>();
+  next<"open64", Open>();
+  next<"openat", OpenAt>();
+  next<"openat64", OpenAt>();
+  next<"stat", Stat>();
+  next<"stat64", Stat64>();
+  next<"fstat", FStat>();
+  next<"fstat64", FStat64>();
   next<"write", Write>();
   next<"close", Close>();
 }

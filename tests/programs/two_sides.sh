@@ -7,13 +7,23 @@
 # TCP port that PROGRAM takes by -p and at the server's address behind the client's arguments.
 # Both must succeed, and the client must print a line that EXPECTED matches (a regular
 # expression). SERVER_OPTIONS and CLIENT_OPTIONS (environment) go to that side alone;
-# VERBENA_RUN_OPTIONS to both `verbena run`.
+# VERBENA_RUN_OPTIONS to both `verbena run`. VERBENA_PROGRAMS_DEVICE: the program runs by itself
+# on that real device instead.
 set -euo pipefail
 
 readonly verbena=$1 expected=$2
 shift 2
 readonly limit=60 # seconds for one side
 read -ra run_options <<<"${VERBENA_RUN_OPTIONS-}"
+prefix=("$verbena" run "${run_options[@]}" --) device_options=()
+if [[ -n ${VERBENA_PROGRAMS_DEVICE-} ]]; then
+  prefix=() device_options=(-d "$VERBENA_PROGRAMS_DEVICE")
+  # The GID of its IPv4 address; the last of an option counts.
+  case $1 in
+    ibv_*) device_options+=(-g 1) ;;
+    *) device_options+=(-x 1) ;;
+  esac
+fi
 work=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
@@ -39,7 +49,7 @@ free_port() {
 start_server() { # sets port, server
   port=$(free_port)
   # shellcheck disable=SC2086  # words
-  timeout "$limit" "$verbena" run "${run_options[@]}" -- "$@" -p "$port" ${SERVER_OPTIONS-} >"$work/server" 2>&1 &
+  timeout "$limit" "${prefix[@]}" "$@" -p "$port" "${device_options[@]}" ${SERVER_OPTIONS-} >"$work/server" 2>&1 &
   server=$!
   until listening "$port"; do
     kill -0 "$server" 2>/dev/null || return 1 # it has ended, by its own bound at the latest
@@ -59,7 +69,7 @@ done
 
 client_status=0 server_status=0
 # shellcheck disable=SC2086
-timeout "$limit" "$verbena" run "${run_options[@]}" -- "$@" -p "$port" ${CLIENT_OPTIONS-} 127.0.0.1 >"$work/client" 2>&1 || client_status=$?
+timeout "$limit" "${prefix[@]}" "$@" -p "$port" "${device_options[@]}" ${CLIENT_OPTIONS-} 127.0.0.1 >"$work/client" 2>&1 || client_status=$?
 wait "$server" || server_status=$?
 server=
 if ((client_status || server_status)) || ! grep -qE -- "$expected" "$work/client"; then
