@@ -44,9 +44,7 @@ TEST(PerProcessTest, AForkedChildHasItsOwnThoughAnotherThreadHeldTheParents) {
     });
   });
   wait_until("the holder", [&] { return is_held.load(); });
-  Forked child([] {
-    require(next() == 1 && next() == 2, "a fresh one");
-  });
+  Forked child([] { require(next() == 1 && next() == 2, "a fresh one"); });
   const int status = child.join();
   is_over = true;
   EXPECT_EQ(status, 0);

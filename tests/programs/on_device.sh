@@ -29,7 +29,7 @@ while IFS=$'\t' read -r expected command; do
     printf '%-50s refused here: %s\n' "$command" "$(grep -m 1 -E -- "$refusal" <<<"$output")"
   else
     printf '%-50s WRONG: %s\n' "$command" "$has"
-    sed 's/^/    /' <<<"$output" | tail -n 20
+    tail -n 20 <<<"$output" | sed 's/^/    /'
     wrong=$((wrong + 1))
   fi
 done <"$programs"
